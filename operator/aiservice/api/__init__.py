@@ -1,0 +1,1 @@
+"""The AIService API: both sides of every wire. Pydantic only."""

@@ -121,7 +121,7 @@ class Feature(ApiModel):
 class Lineage(ApiModel):
     """What the model was made from."""
 
-    data: dict[str, str] = {}  # noqa: RUF012 (pydantic copies it)
+    data: dict[str, str] = {}
     """Name of each data set -> sha256."""
     code: str | None = None
     """Version of what trained it."""
@@ -142,7 +142,7 @@ class Bundle(ApiModel):
     golden: Golden = Golden()
     features: list[Feature] = []
     distributions: list[Distribution] = []
-    metrics: dict[str, float] = {}  # noqa: RUF012 (pydantic copies it)
+    metrics: dict[str, float] = {}
     """Measured on held-out data when it was trained."""
     lineage: Lineage = Lineage()
     files: dict[str, File]

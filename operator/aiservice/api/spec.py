@@ -223,7 +223,7 @@ class Rollout(ApiModel):
     replay: Replay = Replay()
     """Recorded requests first. Default: 1000 requests from 64Mi of memory."""
 
-    steps: Annotated[list[Step], Field(min_length=1, max_length=10)] = [  # noqa: RUF012 (pydantic copies it)
+    steps: Annotated[list[Step], Field(min_length=1, max_length=10)] = [
         Step(weight=5, hold="2m"),
         Step(weight=25, hold="5m"),
         Step(weight=50, hold="5m"),

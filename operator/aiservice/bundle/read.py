@@ -20,6 +20,7 @@ Reason = Literal[
 _T = TypeVar("_T")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 _MESSAGE_MAX: Final = 2048
+_REMEDY: Final = "the copy is damaged; fetch it again"
 _GOLDEN: Final = TypeAdapter(list[GoldenRequest])
 _REFERENCE: Final = TypeAdapter(list[ReferenceRow])
 
@@ -73,11 +74,12 @@ class Opened:
         return data
 
 
-def load(path: Path, digest: str | None = None) -> Opened:
+def load(path: Path, digest: str | None = None, remedy: str = _REMEDY) -> Opened:
     """Open and verify what stands at `path`.
 
     `digest` (`sha256:...`) pins bundle.json, or the .onnx file where there is no bundle.json. Reads every listed file once, in
-    pieces. Files of the folder that bundle.json does not list are not looked at. Raises Refused.
+    pieces. Files of the folder that bundle.json does not list are not looked at. `remedy` ends the message about a damaged file.
+    Raises Refused.
     """
     if not path.exists():
         raise Refused("MissingFile", f"{path}: no such file or folder; expected a folder with {MANIFEST}, or an .onnx file")
@@ -86,7 +88,7 @@ def load(path: Path, digest: str | None = None) -> Opened:
             raise Refused("MissingFile", f"{path}: expected a folder with {MANIFEST}, or a file whose name ends in .onnx")
         return _load_onnx(path, digest)
     if (path / MANIFEST).exists():
-        return _load_bundle(path, digest)
+        return _load_bundle(path, digest, remedy)
     models = sorted(p for p in path.glob("*.onnx") if p.is_file())
     if len(models) == 1:
         return _load_onnx(models[0], digest)
@@ -141,28 +143,26 @@ def decision_fault(decision: Decision, outputs: set[str]) -> str | None:
     return None
 
 
-def verify(folder: Path, manifest: Bundle) -> int:
+def verify(folder: Path, manifest: Bundle, remedy: str = _REMEDY) -> int:
     """Check size and sha256 of every listed file, -> their bytes in all. Raises Refused (MissingFile, DamagedBundle, SourceUnavailable)."""
     root = folder.resolve()
     for name, file in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
-            raise Refused("MissingFile", f"{name}: listed in {MANIFEST} but not in {folder}; fetch the bundle again")
+            raise Refused("MissingFile", f"{name}: listed in {MANIFEST} but not in {folder}: {remedy}")
         if not path.resolve().is_relative_to(root):
             raise Refused("DamagedBundle", f"{name}: is a link to {path.resolve()}, outside of the bundle {folder}; copy the file into it")
         size = path.stat().st_size
         if size != file.size:
-            raise Refused(
-                "DamagedBundle", f"{name}: has {size:,} bytes, {MANIFEST} says {file.size:,}: the copy is damaged; fetch it again"
-            )
-        _must_match(name, _sha256(path), file.sha256)
+            raise Refused("DamagedBundle", f"{name}: has {size:,} bytes, {MANIFEST} says {file.size:,}: {remedy}")
+        _must_match(name, _sha256(path), file.sha256, remedy)
     return sum(f.size for f in manifest.files.values())
 
 
-def _load_bundle(folder: Path, digest: str | None) -> Opened:
+def _load_bundle(folder: Path, digest: str | None, remedy: str) -> Opened:
     data = _bytes(folder / MANIFEST)
     manifest, got = parse_manifest(data, digest, str(folder / MANIFEST))
-    return Opened(manifest, got, folder / MODEL, verify(folder, manifest) + len(data))
+    return Opened(manifest, got, folder / MODEL, verify(folder, manifest, remedy) + len(data))
 
 
 def _load_onnx(path: Path, digest: str | None) -> Opened:
@@ -171,9 +171,9 @@ def _load_onnx(path: Path, digest: str | None) -> Opened:
     return Opened(None, got, path, path.stat().st_size)
 
 
-def _must_match(name: str, got: str, expected: str) -> None:
+def _must_match(name: str, got: str, expected: str, remedy: str = _REMEDY) -> None:
     if got != expected:
-        raise Refused("DamagedBundle", f"{name}: sha256 is {got}, {MANIFEST} says {expected}: the copy is damaged; fetch it again")
+        raise Refused("DamagedBundle", f"{name}: sha256 is {got}, {MANIFEST} says {expected}: {remedy}")
 
 
 def _parsed(adapter: TypeAdapter[_T], data: bytes, name: str) -> _T:

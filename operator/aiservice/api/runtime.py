@@ -23,6 +23,12 @@ GOLDEN_PATH = "/aiservice/v1/golden"
 REFERENCE_PATH = "/aiservice/v1/reference"
 LABELS_PATH = "/aiservice/v1/labels"
 
+LATENCY_BOUNDS = (
+    *(float(f"{step}e{power}") for power in range(-4, 2) for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 8)),
+    100.0,
+)
+"""Upper bounds, in seconds, of the buckets of `aiservice_request_seconds`: 100 microseconds to 100 seconds; any latency SLO is near one of them."""
+
 REFUSED = 78
 """Exit status of a predictor that will not load its model; the termination log holds a Refusal as JSON. Starting it again does not help."""
 

@@ -178,7 +178,14 @@ def verdict(steps: Sequence[Arms], allowed: float, margin: float, alpha: float, 
 
 
 def judge(
-    steps: Sequence[Arms], margin: float, *, next_weight: float = 1.0, confidence: float = 0.95, tests: int = 1, planned: int = 1
+    steps: Sequence[Arms],
+    margin: float,
+    *,
+    next_weight: float = 1.0,
+    confidence: float = 0.95,
+    tests: int = 1,
+    planned: int = 1,
+    interval: bool = True,
 ) -> Finding:
     """One gate on two arms. `steps` are the rollout's so far, the current one last; `planned` is how many the rollout has.
 
@@ -188,11 +195,14 @@ def judge(
     Fail: worse than the stable with the rollout's confidence (its alpha divided by the number of tests), and by more than the margin as
     estimated. Pass: within what is allowed with the same confidence, and the current step's own estimate does not contradict it. All
     gates must pass, so a worse candidate is promoted with probability alpha at most, without dividing (intersection-union test, Berger 1982).
+    Without `interval` the verdict alone is worked out, in a tenth of the time.
     """
     alpha = 1 - confidence
     allowed = min(margin / next_weight, 0.9999)
     shrink = clumping(steps)
     said = verdict(steps, allowed, margin, alpha, tests, planned, shrink)
+    if not interval:
+        return Finding(said, estimate(steps), -1, 1, allowed, 0)
     left = 0
     if said is Verdict.UNDECIDED:
         nc, ns = sum(s.candidate for s in steps), sum(s.stable for s in steps)

@@ -1,4 +1,4 @@
-"""The gates of a rollout: counts in, one sentence and one verdict each out."""
+"""The gates of a rollout: counts in, one verdict and, where `worded`, one sentence each out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def tests(spec: Rollout) -> int:
     """How many tests may stop the rollout: its alpha is spread over them."""
     each = 2 if spec.replay.requests else 1
     return each * (1 + (spec.gates.latency is not None)) + (spec.replay.requests > 0) + (spec.gates.quality is not None)
+
+
+def now(spec: Rollout, state: RolloutStatus, *, worded: bool = True) -> list[GateStatus]:
+    """All gates of the stage that the rollout is in."""
+    if state.weight:
+        return live_gates(spec, state, worded=worded)
+    if state.replay is None:
+        return []
+    found = replay_gates(spec, state, worded=worded)
+    if spec.gates.quality:
+        found.append(quality_gate(spec, state, spec.gates.quality, next_weight(spec, 0), worded=worded))
+    return found
 
 
 def next_weight(spec: Rollout, step: int) -> float:
@@ -69,7 +81,7 @@ def _pairs_sentence(what: str, seen: Pairs, found: Finding, confidence: str, uni
     )
 
 
-def replay_gates(spec: Rollout, state: RolloutStatus) -> list[GateStatus]:
+def replay_gates(spec: Rollout, state: RolloutStatus, *, worded: bool = True) -> list[GateStatus]:
     """What the recorded requests say: agreement, errors, latency. Quality is judged over replay and live together, see `quality_gate`."""
     seen = state.replay or ReplayStatus()
     level, spread, nxt = share(spec.confidence), tests(spec), next_weight(spec, 0)
@@ -93,18 +105,18 @@ def replay_gates(spec: Rollout, state: RolloutStatus) -> list[GateStatus]:
     if spec.gates.latency:
         margins.append(("latency", f"slower than {spec.gates.latency.slo}", seen.latency, share(spec.gates.latency.margin)))
     for name, what, counts, margin in margins:
-        found = pairs.judge(counts, margin, next_weight=nxt, confidence=level, tests=spread)
+        found = pairs.judge(counts, margin, next_weight=nxt, confidence=level, tests=spread, interval=worded)
         out.append(_status(name, Stage.REPLAY, found, _pairs_sentence(what, counts, found, spec.confidence, "replayed requests")))
     return out
 
 
-def quality_gate(spec: Rollout, state: RolloutStatus, gate: Quality, nxt: float) -> GateStatus:
+def quality_gate(spec: Rollout, state: RolloutStatus, gate: Quality, nxt: float, *, worded: bool = True) -> GateStatus:
     """Right or wrong, once the label came: the stable's reference sample in replay, then the labels of client requests, on the same rows."""
     level, spread, margin = share(spec.confidence), tests(spec), share(gate.margin)
     sample = state.replay or ReplayStatus()
     if gate.metric is QualityMetric.PRECISION:
         steps = [a for a in (sample.reference_arms, state.quality_arms) if a.candidate or a.stable]
-        found = evidence.judge(steps, margin, next_weight=nxt, confidence=level, tests=spread, planned=2)
+        found = evidence.judge(steps, margin, next_weight=nxt, confidence=level, tests=spread, planned=2, interval=worded)
         return _status("quality", Stage.LIVE, found, _arms_sentence("false alarms", steps, found, spec.confidence, "labelled alarms"))
     both = Pairs(
         total=sample.reference.total + state.quality.total,
@@ -112,13 +124,13 @@ def quality_gate(spec: Rollout, state: RolloutStatus, gate: Quality, nxt: float)
         stable_only=sample.reference.stable_only + state.quality.stable_only,
         both=sample.reference.both + state.quality.both,
     )
-    found = pairs.judge(both, margin, next_weight=nxt, confidence=level, tests=spread)
+    found = pairs.judge(both, margin, next_weight=nxt, confidence=level, tests=spread, interval=worded)
     what = "missed" if gate.metric is QualityMetric.RECALL else "wrong on"
     text = _pairs_sentence(what, both, found, spec.confidence, "labels")
     return _status("quality", Stage.LIVE, found, f"{text} ({sample.reference.total:,} reference rows, {state.quality.total:,} labels)")
 
 
-def live_gates(spec: Rollout, state: RolloutStatus) -> list[GateStatus]:
+def live_gates(spec: Rollout, state: RolloutStatus, *, worded: bool = True) -> list[GateStatus]:
     """What the clients' requests say at the current step: errors, latency, quality."""
     level, spread, planned = share(spec.confidence), tests(spec), len(spec.steps)
     nxt = next_weight(spec, state.step + 1)
@@ -127,8 +139,8 @@ def live_gates(spec: Rollout, state: RolloutStatus) -> list[GateStatus]:
         gates.append(("latency", f"slower than {spec.gates.latency.slo}", state.latency, share(spec.gates.latency.margin)))
     out = []
     for name, what, steps, margin in gates:
-        found = evidence.judge(steps, margin, next_weight=nxt, confidence=level, tests=spread, planned=planned)
+        found = evidence.judge(steps, margin, next_weight=nxt, confidence=level, tests=spread, planned=planned, interval=worded)
         out.append(_status(name, Stage.LIVE, found, _arms_sentence(what, steps, found, spec.confidence)))
     if spec.gates.quality:
-        out.append(quality_gate(spec, state, spec.gates.quality, nxt))
+        out.append(quality_gate(spec, state, spec.gates.quality, nxt, worded=worded))
     return out

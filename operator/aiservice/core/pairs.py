@@ -55,21 +55,24 @@ def bound(pairs: Pairs, alpha: float, side: int) -> float:
     return outer
 
 
-def judge(pairs: Pairs, margin: float, *, next_weight: float = 1.0, confidence: float = 0.95, tests: int = 1) -> Finding:
-    """One gate on pairs; margin, next_weight, confidence and tests as in `evidence.judge`."""
+def judge(
+    pairs: Pairs, margin: float, *, next_weight: float = 1.0, confidence: float = 0.95, tests: int = 1, interval: bool = True
+) -> Finding:
+    """One gate on pairs; the arguments are those of `evidence.judge`."""
     alpha, allowed = 1 - confidence, min(margin / next_weight, 0.9999)
     middle = (pairs.candidate_only - pairs.stable_only) / pairs.total if pairs.total else 0.0
-    low, high = bound(pairs, alpha / tests, +1), bound(pairs, alpha, -1)
     said, left = Verdict.UNDECIDED, 0
-    if low > 0 and middle > margin and pairs.candidate_only >= LOOKS_TO_FAIL:
+    if pairs.candidate_only >= LOOKS_TO_FAIL and middle > margin and log_e(difference(pairs, 0.0), +1) >= log(tests / alpha):
         said = Verdict.FAIL
     elif pairs.total and middle <= allowed and log_e(difference(pairs, allowed), -1) >= log(1 / alpha):
         said = Verdict.PASS
-    else:
+    if not interval:
+        return Finding(said, middle, -1, 1, allowed, 0)
+    if said is Verdict.UNDECIDED:
         disagree = (pairs.candidate_only + pairs.stable_only + 1) / (pairs.total + 2)
         total = 2 * (log(1 / alpha) + 1) * max(disagree, allowed) / max(allowed, 1e-4) ** 2
         left = ceil(max(total - pairs.total, 0.05 * total))
-    return Finding(said, middle, low, high, allowed, left)
+    return Finding(said, middle, bound(pairs, alpha / tests, +1), bound(pairs, alpha, -1), allowed, left)
 
 
 def dice(strata: Sequence[Stratum], decision: str) -> float:

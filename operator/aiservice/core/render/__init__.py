@@ -1,0 +1,22 @@
+"""One file for each kind of object: values in, manifest out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiservice.api.service import AIService
+from aiservice.api.status import RevisionStatus
+from aiservice.core.render import autoscale, disruption, inference, route, service
+from aiservice.core.world import Manifest
+
+
+def everything(owner: AIService, revisions: Sequence[RevisionStatus]) -> tuple[Manifest, ...]:
+    """All objects of one AIService, in the order in which they are applied."""
+    out: list[Manifest] = []
+    for r in revisions:
+        out += [inference.inference_service(owner, r), service.grpc(owner, r), autoscale.autoscaler(owner, r)]
+        out += [disruption.budget(owner, r)] if owner.spec.real_time.replicas.min > 1 else []
+    weighted = {r.name: r.weight for r in revisions if r.weight}
+    if weighted:
+        out += [route.http(owner, weighted), route.grpc(owner, weighted)]
+    return tuple(out)

@@ -1,0 +1,41 @@
+"""HTTPRoute and GRPCRoute: the same host, the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiservice.api.runtime import GRPC_PORT
+from aiservice.api.service import AIService
+from aiservice.core import names
+from aiservice.core.render.meta import meta
+from aiservice.core.world import Manifest
+
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "kserve"}
+DOMAIN = "localhost"
+GRPC_SERVICE = "inference.GRPCInferenceService"
+
+
+def hostname(owner: AIService) -> str:
+    return f"{owner.metadata.name}.{owner.metadata.namespace}.{DOMAIN}"
+
+
+def _route(owner: AIService, kind: str, rule: Manifest) -> Manifest:
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": kind,
+        "metadata": meta(owner, owner.metadata.name),
+        "spec": {"parentRefs": [GATEWAY], "hostnames": [hostname(owner)], "rules": [rule]},
+    }
+
+
+def http(owner: AIService, weights: Mapping[str, int]) -> Manifest:
+    """`weights`: revision -> percent, adding up to 100."""
+    name = owner.metadata.name
+    backends = [{"name": names.predictor(name, r), "port": 80, "weight": w} for r, w in weights.items()]
+    return _route(owner, "HTTPRoute", {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends})
+
+
+def grpc(owner: AIService, weights: Mapping[str, int]) -> Manifest:
+    name = owner.metadata.name
+    backends = [{"name": names.grpc(name, r), "port": GRPC_PORT, "weight": w} for r, w in weights.items()]
+    return _route(owner, "GRPCRoute", {"matches": [{"method": {"service": GRPC_SERVICE}}], "backendRefs": backends})

@@ -7,6 +7,7 @@ Regressors: `prediction` FP32 [rows], or [rows, targets].
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.base import is_classifier, is_regressor
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_pipeline.layout import Layout, Table
+from aiservice_pipeline.splits import exact_splits
 from aiservice_pipeline.tensors import Array
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -114,8 +116,12 @@ class Head:
 
 def export(model: Any, layout: Layout, head: Head, expected: dict[str, Array]) -> ModelProto:
     """One graph from `layout`'s inputs to `head`'s outputs, shaped as the source's `expected` ones. Deterministic for one skl2onnx."""
+    model = exact_splits(model)
     chosen = {id(model): {"zipmap": False}} if head.probabilities else None
-    proto: ModelProto = convert_sklearn(model, "model", layout.initial_types(), target_opset=OPSET, options=chosen)
+    with warnings.catch_warnings():
+        # skl2onnx hands numpy booleans to protobuf as integers, of which numpy warns; parity proves the result
+        warnings.simplefilter("ignore", DeprecationWarning)
+        proto: ModelProto = convert_sklearn(model, "model", layout.initial_types(), target_opset=OPSET, options=chosen)
     graph = proto.graph
     raw = [_renamed(o.name) for o in graph.output]
     _free_names(graph)

@@ -78,7 +78,7 @@ def write(folder: Path, draft: Draft) -> str:
         lineage=draft.lineage,
         files={name: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in contents.items()},
     )
-    contents[MANIFEST] = (_json(manifest.wire(), indent=1) + "\n").encode()
+    contents[MANIFEST] = _fields(manifest.wire())
     digest = "sha256:" + hashlib.sha256(contents[MANIFEST]).hexdigest()
     _publish(folder, contents, digest)
     return digest
@@ -122,6 +122,10 @@ def _rows(rows: list[dict[str, Any]]) -> bytes:
     return ("[\n" + ",\n".join(_json(row) for row in rows) + "\n]\n").encode()
 
 
-def _json(value: Any, indent: int | None = None) -> str:
-    separators = (",", ": ") if indent else (",", ":")
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent, separators=separators)
+def _fields(value: dict[str, Any]) -> bytes:
+    """One field a line."""
+    return ("{\n" + ",\n".join(f"{_json(k)}:{_json(v)}" for k, v in sorted(value.items())) + "\n}\n").encode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))

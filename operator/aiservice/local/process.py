@@ -1,0 +1,107 @@
+"""Processes that outlive the one who started them: started, found again, watched, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def birth(pid: int) -> str | None:
+    """When the process began, in ticks since boot; with its pid it names a process for ever. None if there is none (or a zombie)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that it has used, or None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory that it holds, or None if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+@dataclass(slots=True)
+class Process:
+    """A process of ours, whether this run started it or found it."""
+
+    pid: int
+    born: str
+    child: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(cls, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
+        """In a session of its own, so that Ctrl-C in our terminal does not reach it. Output goes to `log`, begun anew."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as out:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
+            )
+        return cls(child.pid, birth(child.pid) or "", child)
+
+    @classmethod
+    def find(cls, pid: int, born: str) -> Process | None:
+        """The process that an earlier run started, if it still runs."""
+        return cls(pid, born) if birth(pid) == born else None
+
+    @property
+    def alive(self) -> bool:
+        if self.child is not None:
+            return self.child.poll() is None
+        return birth(self.pid) == self.born
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, where we are told (our own children); negative: the signal that ended it."""
+        return self.child.poll() if self.child is not None else None
+
+    async def ended(self) -> None:
+        """Return when it is gone."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            loop.add_reader(descriptor, gone.set)
+            if self.alive:
+                await gone.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        if self.child is not None:
+            self.child.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                return
+
+    async def stop(self, patience: float) -> None:
+        """SIGTERM, and after `patience` seconds SIGKILL. Returns when it is gone."""
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(patience):
+                await self.ended()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.ended()

@@ -1,0 +1,83 @@
+"""The protocol-neutral middle: tensors in, tensors out. Knows nothing of HTTP or gRPC."""
+
+from __future__ import annotations
+
+from itertools import count
+from time import time
+from uuid import uuid4
+
+from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor import decision
+from aiservice_predictor.batcher import Batcher, Limits
+from aiservice_predictor.codec.request import Request
+from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.failures import NotFound
+from aiservice_predictor.load import Loaded
+from aiservice_predictor.metrics import Exposition, Metrics
+from aiservice_predictor.recorder import Recorder
+
+
+class DataPlane:
+    """One served model. Belongs to one event loop."""
+
+    def __init__(self, loaded: Loaded, config: PredictorConfig) -> None:
+        self.config = config
+        self.name = config.model_name
+        self.digest = loaded.digest
+        self.loaded = loaded
+        self.signature = loaded.signature
+        self.metrics = Metrics()
+        self.recorder = Recorder(loaded.signature.decision, config.reservoir_bytes)
+        self.exposition = Exposition(
+            self.metrics, {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}, self.recorder
+        )
+        self.draining = False
+        self.last = 0.0
+        """perf_counter of the last request."""
+        self.open = 0
+        """Requests that are not answered yet."""
+        limits = Limits(
+            max_rows=config.batch_max_size,
+            max_delay=config.batch_max_delay,
+            queue=config.queue,
+            by_row=loaded.by_row and config.batch_max_size > 1,
+            inline=loaded.signature.fixed_rows,
+        )
+        self._batcher = Batcher(loaded.model.run, limits, self.metrics)
+        self._ids = count()
+        self._prefix = uuid4().hex[:16]
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining
+
+    def serves(self, name: str) -> None:
+        """Raises NotFound unless the model has this name."""
+        if name != self.name:
+            raise NotFound(f"model '{name[:80]}' is not served here; this is '{self.name}'")
+
+    async def infer(self, request: Request, seconds: float | None = None) -> Tensors:
+        """All outputs of the model for the request's inputs, and an id for it where it has none.
+
+        `seconds`: how long the client still waits; the configured timeout where that is less. Raises Overloaded, Late, Invalid, ModelFailed.
+        """
+        if not request.id:
+            request.id = f"{self._prefix}-{next(self._ids)}"
+        limit = self.config.timeout if seconds is None else min(seconds, self.config.timeout)
+        return await self._batcher.submit(request.inputs, request.rows, limit)
+
+    def answered(self, request: Request, outputs: Tensors) -> None:
+        """The answer to a client's request (not a replayed one) was encoded: count and record it."""
+        self.metrics.rows += request.rows
+        self.recorder.add(request.id, time(), request.inputs, outputs, request.rows)
+
+    def decisions(self, outputs: Tensors) -> list[str]:
+        """One text a row."""
+        return decision.decide(self.signature.decision, outputs)
+
+    def stop_taking(self) -> None:
+        """Not ready from now on; what comes is still answered."""
+        self.draining = True
+
+    def close(self) -> None:
+        self._batcher.close()

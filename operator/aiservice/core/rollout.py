@@ -5,7 +5,7 @@ One look is one call of `advance`. It may be called as often and as rarely as an
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -313,7 +313,7 @@ def _progress(state: RolloutStatus, look: Look) -> RolloutStatus:
 
 def _command(state: RolloutStatus, look: Look, verb: Verb) -> RolloutStatus:
     """What cannot be done now changes nothing: the one who asks is told by the shell, which checks with `possible`."""
-    if possible(state, look.wanted, look.seen, verb):
+    if possible(state, look.wanted, look.seen.running, verb):
         return state
     if verb is Verb.PROMOTE:
         return _promoted(state, look, "ByHand", "promoted by a person before its gates had all passed")
@@ -325,13 +325,13 @@ def _command(state: RolloutStatus, look: Look, verb: Verb) -> RolloutStatus:
     return state.model_copy(update={"rejected": [r for r in state.rejected if r.revision != look.wanted], "phase": Phase.STABLE})
 
 
-def possible(state: RolloutStatus, wanted: str, seen: Observed, verb: Verb) -> str:
+def possible(state: RolloutStatus, wanted: str, running: Mapping[str, Running], verb: Verb) -> str:
     """Why a command cannot be carried out now; empty if it can."""
     if verb is Verb.RETRY:
         rejected = any(r.revision == wanted for r in state.rejected)
         return "" if rejected else f"nothing to retry: {wanted} was not rejected"
     if state.candidate is None or state.stable is None:
         return f"nothing to {verb}: no rollout is in progress"
-    if verb is Verb.PROMOTE and not seen.running.get(state.candidate, Running()).ready:
+    if verb is Verb.PROMOTE and not running.get(state.candidate, Running()).ready:
         return f"cannot promote: no predictor of {state.candidate} is ready"
     return ""

@@ -28,6 +28,8 @@ FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 30.0
 STEADY = 60.0
 """Seconds after which a start counts as good and the back-off begins anew."""
+PASSING = ("SourceUnavailable", "NoSpace")
+"""Why a model cannot be loaded now, but may be later."""
 PROBE = 0.1
 LEAVE = 0.3
 """Seconds between taking a predictor from the gateway and telling it to end: the gateway hears of it first."""
@@ -134,8 +136,10 @@ class Replica:
                     await self._launch()
                 await self._serve()
             except Refused as refused:
-                self._give_up(refused.refusal())
-                return
+                if refused.reason not in PASSING:
+                    self._give_up(refused.refusal())
+                    return
+                self._say(refused.message)
             except OSError as error:
                 self._say(f"cannot be started: {error.strerror or error}")
             if self.refused:

@@ -30,7 +30,7 @@ WHAT = {
     "v1": "good: trained on a third of the data",
     "v2": "good: trained on all of it",
     "v3": "useless: V11 and V14 swapped in training",
-    "v4": "slow: v2 behind eight large matrix products",
+    "v4": "slow: v2 behind six large matrix products",
     "v5": "fails: v2, with 2 % of the requests in error",
     "v6": "damaged: v2 with one flipped bit",
     "v7": "good: other parameters and seed",

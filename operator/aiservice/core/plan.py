@@ -13,6 +13,8 @@ from aiservice.core.world import Observed, Plan, ReplayTask, Running
 
 BUSY = 1.0
 """Seconds between looks while a rollout is on its way."""
+SOON = 0.2
+"""Seconds until the gateway is asked again whether it does what was asked."""
 
 
 def plan(service: AIService, seen: Observed) -> Plan:
@@ -39,7 +41,7 @@ def plan(service: AIService, seen: Observed) -> Plan:
         status=status,
         replay=replay_task(state, service.spec.rollout.replay.requests),
         decisions=new_lines,
-        requeue=next_look(state, seen.now),
+        requeue=next_look(state, weights, seen),
     )
 
 
@@ -92,9 +94,11 @@ def replay_task(state: RolloutStatus, requests: int) -> ReplayTask | None:
     return ReplayTask(state.stable, state.candidate, requests, again=state.phase is Phase.HOLDING)
 
 
-def next_look(state: RolloutStatus, now: datetime) -> float | None:
+def next_look(state: RolloutStatus, weights: dict[str, int], seen: Observed) -> float | None:
     """Seconds until something may be due without an event."""
     if state.candidate:
         return BUSY
+    if weights != seen.routed:
+        return SOON
     ends = [r.until for r in state.retired]
-    return max(0.1, (min(ends) - now).total_seconds()) if ends else None
+    return max(SOON, (min(ends) - seen.now).total_seconds()) if ends else None

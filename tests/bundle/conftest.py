@@ -78,10 +78,9 @@ class Site:
     """Path -> how often the connection is cut half-way through it."""
     status: dict[str, int] = field(default_factory=dict)
     """Path -> answer this instead."""
-    delay: float = 0.0
-    """Seconds before the second half of a file."""
-    second_half: threading.Event = field(default_factory=threading.Event)
-    """Set whenever a file is half-way sent."""
+    delay: dict[str, float] = field(default_factory=dict)
+    """Path -> seconds before its second half."""
+    closing: threading.Event = field(default_factory=threading.Event)
     authority: Path = Path()
 
 
@@ -111,12 +110,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
             self.end_headers()
             self.wfile.write(data[:half])
             self.wfile.flush()
-            found.second_half.set()
             if found.cut.get(self.path, 0) > 0:
                 found.cut[self.path] -= 1
                 self.close_connection = True
                 return
-            time.sleep(found.delay)
+            found.closing.wait(found.delay.get(self.path, 0))
             self.wfile.write(data[half:])
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -137,6 +135,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield found
+    found.closing.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -178,12 +177,8 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     time.sleep(0.2)
             yield endpoint
         finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
 
 
 def s3_store(endpoint: str) -> S3Store:

@@ -41,7 +41,7 @@ class DataPlane:
             max_delay=config.batch_max_delay,
             queue=config.queue,
             by_row=loaded.by_row and config.batch_max_size > 1,
-            inline=loaded.signature.fixed_rows,
+            inline=loaded.signature.fixed_rows and loaded.model.steady,
         )
         self._batcher = Batcher(loaded.model.run, limits, self.metrics)
         self._ids = count()

@@ -59,12 +59,11 @@ class Recorder(metrics.Recorded):
             return
         texts = self._texts([p.output for p in pending])
         for answer, found in zip(pending, texts, strict=True):
-            strata = [self._bounded(s) for s in decisions.strata(self.decision, found)]
-            self._seen.update(strata)
+            strata = self._count(decisions.strata(self.decision, found))
             if answer.inputs is None or not found:
                 continue
             self._sequence += 1
-            stratum = min(strata, key=self._seen.__getitem__) if len(strata) > 1 else strata[0]
+            stratum = min(strata, key=self._seen.__getitem__)
             self.reservoir.add(Entry(answer.id, answer.at, self._sequence, found, stratum, answer.inputs, answer.size))
 
     def seen(self) -> dict[str, int]:
@@ -85,5 +84,11 @@ class Recorder(metrics.Recorded):
             start += len(output)
         return found
 
-    def _bounded(self, stratum: str) -> str:
-        return stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
+    def _count(self, strata: list[str]) -> list[str]:
+        """Count the rows of a request, -> its strata, of which there are MAX_STRATA in all and OTHER."""
+        found = []
+        for stratum, rows in Counter(strata).items():
+            bounded = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
+            self._seen[bounded] += rows
+            found.append(bounded)
+        return found

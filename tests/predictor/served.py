@@ -1,0 +1,83 @@
+"""A predictor as a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "secret-token"
+
+
+class Served:
+    """Its ports, and a client for short requests."""
+
+    def __init__(self, process: subprocess.Popen[str], http: int, grpc: int, client: httpx.Client) -> None:
+        self.process, self.http, self.grpc, self.client = process, http, grpc, client
+        self.url = f"http://127.0.0.1:{http}"
+
+    def infer(self, *inputs: dict[str, Any], **more: Any) -> httpx.Response:
+        headers = more.pop("headers", {})
+        return self.client.post("/v2/models/m/infer", json={"inputs": list(inputs)} | more, headers=headers)
+
+    def metric(self, line: str) -> float:
+        """The value of one line of /metrics."""
+        for found in self.client.get("/metrics").text.splitlines():
+            if found.startswith(line + " "):
+                return float(found.rpartition(" ")[2])
+        raise AssertionError(f"no {line} in /metrics")
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 20) -> int:
+        return self.process.wait(seconds)
+
+
+def environment(path: Path, **config: object) -> dict[str, str]:
+    values: dict[str, object] = {
+        "model_name": "m", "model_dir": path, "host": "127.0.0.1", "http_port": 0, "grpc_port": 0, "token": TOKEN,
+        "termination_log": path.parent / "termination-log",
+    } | config  # fmt: skip
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in ("operator", "predictors")),
+        **{f"AISERVICE_{name.upper()}": str(value) for name, value in values.items()},
+    }
+
+
+def run(path: Path, *arguments: str, **config: object) -> subprocess.CompletedProcess[str]:
+    """A process that is expected to end by itself."""
+    command = [sys.executable, "-m", "aiservice_predictor", *arguments]
+    return subprocess.run(command, env=environment(path, **config), capture_output=True, text=True, timeout=30, check=False)
+
+
+@contextmanager
+def serving(path: Path, **config: object) -> Iterator[Served]:
+    """Start, wait until it is ready, end it."""
+    command = [sys.executable, "-m", "aiservice_predictor"]
+    process = subprocess.Popen(command, env=environment(path, **config), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        word, _, ports = process.stdout.readline().partition(" ")
+        assert word == "ready", f"ended with {process.wait(5)}"
+        found = json.loads(ports)
+        with httpx.Client(base_url=f"http://127.0.0.1:{found['http']}", timeout=20, trust_env=False) as client:
+            yield Served(process, found["http"], found["grpc"], client)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

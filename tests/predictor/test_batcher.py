@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiservice_predictor.batcher import Batcher, Limits
+from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.failures import Late, ModelFailed, Overloaded
+from aiservice_predictor.metrics import Metrics
+
+
+def request(*values: int) -> Tensors:
+    return {"x": np.array(values, dtype=np.int64)}
+
+
+class Doubler:
+    """y = 2 x; fails where x is negative; remembers the rows of each call."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.calls: list[int] = []
+        self.seconds = seconds
+
+    def __call__(self, inputs: Tensors) -> Tensors:
+        self.calls.append(len(inputs["x"]))
+        time.sleep(self.seconds)
+        if (inputs["x"] < 0).any():
+            raise ModelFailed("negative")
+        return {"y": inputs["x"] * 2}
+
+
+async def answers(batcher: Batcher, requests: list[list[int]]) -> list[Any]:
+    submitted = (batcher.submit(request(*values), len(values), 5) for values in requests)
+    return await asyncio.gather(*submitted, return_exceptions=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 50), min_size=1, max_size=5), max_size=20), st.integers(1, 16), st.booleans(), st.booleans())
+def test_each_request_gets_its_own_answer_and_no_neighbours_failure(
+    requests: list[list[int]], max_rows: int, by_row: bool, inline: bool
+) -> None:
+    async def check() -> list[Any]:
+        batcher = Batcher(Doubler(), Limits(max_rows=max_rows, by_row=by_row, inline=inline), Metrics())
+        try:
+            return await answers(batcher, requests)
+        finally:
+            batcher.close()
+
+    for values, answer in zip(requests, asyncio.run(check()), strict=True):
+        if min(values) < 0:
+            assert isinstance(answer, ModelFailed)
+        else:
+            assert answer["y"].tolist() == [2 * v for v in values]
+
+
+async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> None:
+    model = Doubler()
+    batcher = Batcher(model, Limits(max_rows=8), Metrics())
+    await answers(batcher, [[n] for n in range(20)])
+    assert model.calls == [8, 8, 4]
+    start = time.perf_counter()
+    await answers(batcher, [[1]])
+    assert time.perf_counter() - start < 0.1
+    batcher.close()
+
+
+async def test_a_delay_waits_for_more() -> None:
+    model = Doubler()
+    batcher = Batcher(model, Limits(max_rows=8, max_delay=0.1), Metrics())
+
+    async def later(seconds: float, value: int) -> Tensors:
+        await asyncio.sleep(seconds)
+        return await batcher.submit(request(value), 1, 5)
+
+    await asyncio.gather(later(0, 1), later(0.02, 2))
+    assert model.calls == [2]
+    batcher.close()
+
+
+async def test_requests_of_other_shapes_are_not_stacked() -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def run(inputs: Tensors) -> Tensors:
+        calls.append(inputs["x"].shape)
+        return {"y": inputs["x"]}
+
+    batcher = Batcher(run, Limits(), Metrics())
+    shapes = [(1, 2), (1, 2), (1, 3)]
+    found = await asyncio.gather(*(batcher.submit({"x": np.zeros(s)}, 1, 5) for s in shapes))
+    assert [f["y"].shape for f in found] == shapes
+    assert calls == [(2, 2), (1, 3)]
+    batcher.close()
+
+
+async def test_a_model_that_merges_rows_is_run_one_by_one_from_then_on() -> None:
+    calls: list[int] = []
+
+    def run(inputs: Tensors) -> Tensors:
+        calls.append(len(inputs["x"]))
+        return {"y": inputs["x"].sum(keepdims=True)}
+
+    batcher = Batcher(run, Limits(), Metrics())
+    assert [a["y"].tolist() for a in await answers(batcher, [[1], [2]])] == [[1], [2]]
+    await answers(batcher, [[1], [2]])
+    assert calls == [2, 1, 1, 1, 1]
+    batcher.close()
+
+
+async def test_the_queue_is_bounded() -> None:
+    batcher = Batcher(Doubler(0.1), Limits(max_rows=1, queue=3, inline=False), Metrics())
+    first = asyncio.create_task(batcher.submit(request(0), 1, 5))
+    await asyncio.sleep(0.03)
+    found = await answers(batcher, [[1], [2], [3], [4], [5]])
+    assert [isinstance(f, Overloaded) for f in found] == [False, False, False, True, True]
+    assert (await first)["y"].tolist() == [0]
+    assert batcher.idle()
+    batcher.close()
+
+
+async def test_a_deadline_passes_while_waiting_and_while_running() -> None:
+    model = Doubler(0.15)
+    batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
+    running = asyncio.create_task(batcher.submit(request(1), 1, 0.05))
+    waiting = asyncio.create_task(batcher.submit(request(2), 1, 0.05))
+    for task in (running, waiting):
+        with pytest.raises(Late, match=r"0\.05 seconds"):
+            await task
+    await asyncio.sleep(0.2)
+    assert model.calls == [1], "the second was never run"
+    assert batcher.idle()
+    batcher.close()
+
+
+async def test_a_cancelled_request_leaves_the_queue() -> None:
+    model = Doubler(0.1)
+    batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
+    first = asyncio.create_task(batcher.submit(request(1), 1, 5))
+    second = asyncio.create_task(batcher.submit(request(2), 1, 5))
+    await asyncio.sleep(0.02)
+    second.cancel()
+    await first
+    await asyncio.sleep(0.02)
+    assert batcher.idle()
+    assert model.calls == [1]
+    batcher.close()
+
+
+async def test_a_long_call_leaves_the_loop_free_and_a_short_one_stays_in_it() -> None:
+    model = Doubler(0.2)
+    batcher = Batcher(model, Limits(inline=True), Metrics())
+    task = asyncio.create_task(batcher.submit(request(1), 1, 5))
+    await asyncio.sleep(0)
+    start = time.perf_counter()
+    await asyncio.sleep(0.01)
+    assert time.perf_counter() - start < 0.15
+    await task
+    batcher.close()
+
+
+async def test_a_fault_that_nobody_foresaw_is_the_models_failure() -> None:
+    def run(inputs: Tensors) -> Tensors:
+        raise ZeroDivisionError("x")
+
+    batcher = Batcher(run, Limits(), Metrics())
+    for found in await answers(batcher, [[1], [2]]):
+        assert isinstance(found, ModelFailed)
+        assert "ZeroDivisionError" in str(found)
+    batcher.close()

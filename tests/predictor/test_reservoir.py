@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiservice.api.bundle import Decision, DecisionKind
+from aiservice_predictor.recorder import Recorder
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER, OVERHEAD, Entry, Reservoir, size_of
+
+ENTRIES = st.lists(st.tuples(st.sampled_from("aaaaaabc"), st.integers(1, 900), st.booleans()), max_size=150)
+
+
+def entry(number: int, stratum: str, size: int) -> Entry:
+    return Entry(f"r{number}", float(number), number, [stratum], stratum, {}, size)
+
+
+@given(ENTRIES, st.integers(0, 8000))
+def test_bytes_are_bounded_and_every_entry_is_accounted_for(given: list[tuple[str, int, bool]], limit: int) -> None:
+    reservoir = Reservoir(limit)
+    for number, (stratum, size, labelled) in enumerate(given):
+        reservoir.add(entry(number, stratum, size))
+        if labelled:
+            reservoir.label(f"r{number}", "truth", 1.0)
+        kept = reservoir.spread(10_000)
+        assert reservoir.bytes == sum(e.size for e in kept) <= limit
+        assert len(reservoir) == len(kept)
+    labelled_ones = reservoir.labelled_after(0, 10_000)
+    assert {e.id for e in labelled_ones} == {e.id for e in kept if e.label} if given else not labelled_ones
+    fair = [e.sequence for e in reservoir.spread(10_000) if e.fair]
+    assert fair == sorted(fair)
+    if fair:
+        newest = [n for n, (_, size, _) in enumerate(given) if size <= limit * 3 // 4][-len(fair) :]
+        assert fair == newest, "the fair ones are the most recent ones without a gap"
+
+
+def test_rare_decisions_outlive_common_ones() -> None:
+    reservoir = Reservoir(100 * 100)
+    for number in range(5000):
+        reservoir.add(entry(number, "rare" if number % 1000 == 0 else "common", 100))
+    kept = reservoir.spread(10_000)
+    assert [e.sequence for e in kept if e.stratum == "rare"] == [0, 1000, 2000, 3000, 4000]
+    assert not any(e.fair for e in kept if e.stratum == "rare")
+    assert sum(e.fair for e in kept) == 75
+
+
+def test_spread_gives_each_decision_its_share_then_the_most_recent() -> None:
+    reservoir = Reservoir(10**6)
+    for number in range(100):
+        reservoir.add(entry(number, "rare" if number < 3 else "common", 10))
+    found = reservoir.spread(10)
+    assert Counter(e.stratum for e in found) == {"rare": 3, "common": 7}
+    assert [e.sequence for e in found] == [0, 1, 2, *range(93, 100)]
+
+
+def test_labels_in_the_order_in_which_they_came() -> None:
+    reservoir = Reservoir(10**6)
+    for number in range(5):
+        reservoir.add(entry(number, "a", 10))
+    assert [reservoir.label(f"r{n}", "x", 9.0) for n in (3, 1, 99, 3)] == [True, True, False, True]
+    assert [(e.id, e.label_sequence) for e in reservoir.labelled_after(0, 10)] == [("r1", 2), ("r3", 3)]
+    assert [e.id for e in reservoir.labelled_after(2, 10)] == ["r3"]
+    assert [e.id for e in reservoir.labelled_after(0, 1)] == ["r1"]
+
+
+def test_a_reused_id_means_the_latest() -> None:
+    reservoir = Reservoir(400)
+    for number in range(3):
+        reservoir.add(Entry("same", 0.0, number, ["a"], "a", {}, 100))
+    assert reservoir.label("same", "x", 1.0)
+    assert [e.sequence for e in reservoir.labelled_after(0, 10)] == [2]
+
+
+CLASS = Decision(kind=DecisionKind.CLASS, output="y")
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(1, 400)), max_size=150), st.integers(0, 60_000))
+def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tuple[list[int], int]], limit: int) -> None:
+    recorder = Recorder(CLASS, limit)
+    for number, (classes, width) in enumerate(given):
+        inputs = {"x": np.zeros((len(classes), width), dtype=np.float32)}
+        recorder.add(f"r{number}", 0.0, inputs, {"y": np.array(classes)}, len(classes))
+        assert recorder.reservoir.bytes + recorder._pending_bytes <= limit
+    assert recorder.seen() == Counter(str(c) for classes, _ in given for c in classes)
+    assert recorder.held()[0] <= limit
+    assert all(e.decisions == [str(c) for c in given[int(e.id[1:])][0]] for e in recorder.reservoir.spread(1000))
+
+
+def test_a_request_belongs_to_its_rarest_decision() -> None:
+    recorder = Recorder(CLASS, 10**6)
+    recorder.add("common", 0.0, {}, {"y": np.zeros(50, dtype=np.int64)}, 50)
+    recorder.add("both", 0.0, {}, {"y": np.array([0, 0, 7, 0])}, 4)
+    recorder.fold()
+    assert [e.stratum for e in recorder.reservoir.spread(10)] == ["0", "7"]
+
+
+def test_decisions_beyond_a_hundred_are_counted_together() -> None:
+    recorder = Recorder(CLASS, 0)
+    recorder.add("r", 0.0, {}, {"y": np.arange(500)}, 500)
+    seen = recorder.seen()
+    assert len(seen) == MAX_STRATA + 1
+    assert seen[OTHER] == 400
+    assert recorder.held() == (0, 0)
+
+
+def test_views_count_with_what_they_hold() -> None:
+    body = bytes(10_000)
+    view = np.frombuffer(body, dtype=np.float32, count=2).reshape(1, 2)
+    assert size_of("id", {"x": view}, 1) >= 10_000
+    assert size_of("id", {"a": view, "b": view}, 1) < 20_000
+    text = np.array(["a" * 5000], dtype=object)
+    assert size_of("id", {"x": text}, 1) >= 5000 + OVERHEAD

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from data import COLUMNS, TABLE_SHA256, Rows, Splits
 from faults import failing, flip_byte, slow
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score
+from versions import NAMES, STABLE
 
 from aiservice.api.bundle import Lineage
 from aiservice_pipeline.bundle import draft_sklearn
@@ -23,18 +23,6 @@ from aiservice_pipeline.write import Draft, write
 INPUT = "transactions"
 THRESHOLD = 0.3
 SWAPPED = (COLUMNS.index("V11"), COLUMNS.index("V14"))
-STABLE = {"v2": "v1", "v3": "v2", "v4": "v2", "v5": "v2", "v6": "v2", "v7": "v2"}
-"""Which version serves when this one arrives."""
-NAMES = ("v1", "v2", "v3", "v4", "v5", "v6", "v7")
-WHAT = {
-    "v1": "good: trained on a third of the data",
-    "v2": "good: trained on all of it",
-    "v3": "useless: V11 and V14 swapped in training",
-    "v4": "slow: v2 behind six large matrix products",
-    "v5": "fails: v2, with 2 % of the requests in error",
-    "v6": "damaged: v2 with one flipped bit",
-    "v7": "good: other parameters and seed",
-}
 _PARAMETERS: dict[str, Any] = {
     "learning_rate": 0.05,
     "max_iter": 100,
@@ -152,13 +140,3 @@ def _figures(name: str, traffic: Rows, drafts: dict[str, Draft], scores: dict[st
 def _alerts(draft: Draft, score: npt.NDArray[Any]) -> npt.NDArray[Any]:
     assert draft.decision.threshold is not None
     return np.asarray(score.astype(np.float32) >= np.float32(draft.decision.threshold))
-
-
-def clear(folder: Path) -> None:
-    """Remove the bundles of an earlier run."""
-    for name in NAMES:
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def as_json(figures: Figures) -> dict[str, float | None]:
-    return asdict(figures)

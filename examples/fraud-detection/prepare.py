@@ -22,7 +22,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import data
-import versions
+import models
 
 import aiservice_pipeline
 from aiservice.api import bundle
@@ -35,7 +35,7 @@ _RECORD = DEMO / "prepared.json"
 
 
 def prepare(console: Console) -> dict[str, Any]:
-    """Make what is missing. -> {"digests": {v: "sha256:..."}, "figures": {v: models.Figures}}."""
+    """Make what is missing. -> {"digests": {v: "sha256:..."}, "figures": {v: training.Figures}}."""
     stamp = _stamp()
     record = _record()
     if record.get("stamp") == stamp and _current(record["digests"]):
@@ -52,21 +52,21 @@ def prepare(console: Console) -> dict[str, Any]:
             fetching = progress.add_task("Fetching 76 MB of card transactions", total=None)
             data.install()
             progress.update(fetching, total=1, completed=1)
-        steps = progress.add_task("Reading the transactions", total=len(versions.NAMES) + 2)
+        steps = progress.add_task("Reading the transactions", total=len(models.NAMES) + 2)
         splits = data.load()
         progress.update(steps, advance=1, description="Writing the traffic")
         DEMO.mkdir(parents=True, exist_ok=True)
         _write_traffic(splits.traffic)
-        progress.update(steps, advance=1, description=f"Making {versions.NAMES[0]}: {versions.WHAT['v1']}")
-        import models  # takes seconds: scikit-learn and the ONNX converters
+        progress.update(steps, advance=1, description=f"Making {models.NAMES[0]}: {models.WHAT['v1']}")
+        import training  # takes seconds: scikit-learn and the ONNX converters
 
-        for name in versions.NAMES:
+        for name in models.NAMES:
             shutil.rmtree(BUNDLES / name, ignore_errors=True)
         digests, figures = {}, {}
-        for i, (name, digest, found) in enumerate(models.make(splits, BUNDLES)):
+        for i, (name, digest, found) in enumerate(training.make(splits, BUNDLES)):
             digests[name], figures[name] = digest, asdict(found)
-            following = versions.NAMES[i + 1] if i + 1 < len(versions.NAMES) else ""
-            progress.update(steps, advance=1, description=f"Making {following}: {versions.WHAT[following]}" if following else "Done")
+            following = models.NAMES[i + 1] if i + 1 < len(models.NAMES) else ""
+            progress.update(steps, advance=1, description=f"Making {following}: {models.WHAT[following]}" if following else "Done")
     record = {"stamp": stamp, "digests": digests, "figures": figures}
     _RECORD.write_text(json.dumps(record, indent=1))
     return record
@@ -78,10 +78,10 @@ def show(record: dict[str, Any], console: Console) -> None:
     for heading in ("version", "what", "AP", "recall", "precision", "alerts/10k", "Dice with"):
         table.add_column(heading, justify="left" if heading in ("version", "what") else "right")
     for name, f in record["figures"].items():
-        dice = "" if f["dice"] is None else f"{f['dice']:.2f} {versions.STABLE[name]}"
+        dice = "" if f["dice"] is None else f"{f['dice']:.2f} {models.STABLE[name]}"
         table.add_row(
             name,
-            versions.WHAT[name],
+            models.WHAT[name],
             f"{f['average_precision']:.3f}",
             f"{f['recall']:.2f}",
             f"{f['precision']:.2f}",
@@ -100,11 +100,10 @@ def _write_traffic(traffic: data.Rows) -> None:
 def _stamp() -> str:
     """Changes whenever anything changes that the bundles are made from."""
     pipeline = Path(str(aiservice_pipeline.__file__)).parent
-    sources = [*sorted(data.HERE.glob("*.py")), data.REQUIREMENTS, *sorted(pipeline.glob("*.py")), Path(str(bundle.__file__))]
+    here = [data.HERE / name for name in ("data.py", "faults.py", "models.py", "training.py", data.REQUIREMENTS.name)]
     found = hashlib.sha256()
-    for path in sources:
-        if path.name not in ("demo.py", "prepare.py"):
-            found.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for path in (*here, *sorted(pipeline.glob("*.py")), Path(str(bundle.__file__))):
+        found.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     for package in ("numpy", "onnx", "scikit-learn", "skl2onnx"):
         found.update(f"{package} {version(package)}\n".encode())
     return found.hexdigest()
@@ -119,7 +118,7 @@ def _record() -> dict[str, Any]:
 
 def _current(digests: dict[str, str]) -> bool:
     """Every bundle is whole, but v6, which must be damaged."""
-    for name in versions.NAMES:
+    for name in models.NAMES:
         try:
             load(BUNDLES / name, digests.get(name))
             damaged = False

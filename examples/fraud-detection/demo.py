@@ -39,12 +39,12 @@ from aiservice.local.store import Store
 NAME = "fraud-detection"
 DEMO = prepare.DEMO
 MANIFEST = DEMO / "service.yaml"
-WARM_UP = 16_000
+WARM_UP = 20_000
 """Requests that v1 answers alone, so that its reservoir holds some alerts."""
 END = {DecisionKind.PROMOTED, DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSED, DecisionKind.INSUFFICIENT_EVIDENCE}
 ROLLOUT: dict[str, Any] = {
-    "replay": {"requests": 3000},
-    "steps": [{"weight": w, "hold": "4s"} for w in (5, 25, 50)],
+    "replay": {"requests": 6000},
+    "steps": [{"weight": 5, "hold": "10s"}, {"weight": 25, "hold": "4s"}, {"weight": 50, "hold": "4s"}],
     "gates": {
         "agreement": {"min": "50%"},
         "errors": {"margin": "0.5%"},
@@ -113,8 +113,16 @@ async def until(what: Callable[[AIServiceStatus], Decision | None], show: Callab
     raise TimeoutError(f"no verdict within {within:.0f} s; {seen.rollout.phase}: {[g.message for g in seen.rollout.gates]}")
 
 
-def verdict_of(revision: str) -> Callable[[AIServiceStatus], Decision | None]:
-    return lambda seen: next((d for d in seen.rollout.decisions[::-1] if d.revision == revision and d.kind in END), None)
+def verdict_of(revision: str, expected: str) -> Callable[[AIServiceStatus], Decision | None]:
+    """The revision's last word; waiting for evidence is one only where it is expected to last."""
+
+    def found(seen: AIServiceStatus) -> Decision | None:
+        own = [d for d in seen.rollout.decisions if d.revision == revision and d.kind in END]
+        last = own[-1] if own else None
+        waits = last is not None and last.kind is DecisionKind.INSUFFICIENT_EVIDENCE and expected != last.kind.value
+        return None if waits else last
+
+    return found
 
 
 async def acts(client: Client, progress: Progress, url: str) -> list[dict[str, Any]]:
@@ -131,16 +139,12 @@ async def acts(client: Client, progress: Progress, url: str) -> list[dict[str, A
         if not act.traffic:
             await client.pause()
         revision = write_manifest(act)
-        decision = await until(verdict_of(revision), show, within=90)
+        decision = await until(verdict_of(revision, act.verdict), show, within=120)
         if act.name == "v1":
             client.go()
             while client.counts.sent < WARM_UP:
                 show(status())
                 await asyncio.sleep(0.2)
-        if decision.kind is DecisionKind.INSUFFICIENT_EVIDENCE and act.verdict != decision.kind.value:
-            decision = await until(
-                lambda s: (d := verdict_of(revision)(s)) and (d if d.kind.value == act.verdict else None), show, within=60
-            )
         progress.update(task, description=f"{act.name}: {decision.kind.value} {decision.gate}", total=1, completed=1)
         rows.append(
             {
@@ -173,7 +177,7 @@ async def main() -> int:
     port = free_port()
     log = (DEMO / "up.log").open("w")
     command = [sys.executable, "-m", "aiservice.cli", "up", "-f", str(MANIFEST), "--port", f"{port}"]
-    up = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    up = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     base = f"http://localhost:{port}"
     client = Client(f"{base}/v2/models/{NAME}/infer", f"{base}/v1/labels", DEMO / "traffic.npz")
     sending = asyncio.create_task(client.run())
@@ -186,7 +190,7 @@ async def main() -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await sending
         up.send_signal(signal.SIGINT)
-        up.wait(30)
+        await asyncio.wait_for(up.wait(), 30)
     by_v5 = client.counts.by_revision.get(next(r["revision"] for r in rows if r["name"] == "v5"), 0)
     report = {
         "requests": {"sent": client.counts.sent, "failed": client.counts.failed, "failed_by_candidate": by_v5},

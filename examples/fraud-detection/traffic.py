@@ -43,6 +43,7 @@ class Client:
     _going: asyncio.Event = field(default_factory=asyncio.Event)
     _frauds: list[tuple[float, str]] = field(default_factory=list)
     _busy: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def go(self) -> None:
         self._due = time.monotonic()
@@ -51,8 +52,7 @@ class Client:
     async def pause(self) -> None:
         """Send nothing more; returns when every request has its answer."""
         self._going.clear()
-        while self._busy:
-            await asyncio.sleep(0.01)
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,10 +72,13 @@ class Client:
             row = i % len(rows)
             tensor = {"name": "transactions", "datatype": "FP32", "shape": [1, rows.shape[1]], "data": rows[row].tolist()}
             self._busy += 1
+            self._idle.clear()
             try:
                 await self._one(session, f"t{i}", json.dumps({"id": f"t{i}", "inputs": [tensor]}), bool(fraud[row]))
             finally:
                 self._busy -= 1
+                if not self._busy:
+                    self._idle.set()
 
     async def _one(self, session: aiohttp.ClientSession, name: str, body: str, fraud: bool) -> None:
         self.counts.sent += 1

@@ -6,12 +6,15 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from aiservice.api.runtime import Refusal
 from aiservice.api.service import AIService
 from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import AIServiceStatus, Cursor, Pairs, ReplayStatus, Stratum
 from aiservice.core import names
-from aiservice.core.plan import plan
+from aiservice.core.plan import live, plan, replay_task, shares
+from aiservice.core.rollout import advance
 from aiservice.core.world import Command, Observed, Plan, Running, Totals
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,10 +58,19 @@ class Numbers:
     replayed: ReplayStatus | None = None
     command: Command | None = None
     last: Plan | None = None
+    bare: bool = False
+    """Decide, but leave out objects, conditions and sentences: many more histories in the same time."""
+    draws: np.random.Generator = field(init=False)
+    _asked: tuple[AIServiceSpec, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.draws = np.random.Generator(np.random.SFC64(self.rng.getrandbits(64)))
 
     @property
     def wanted(self) -> str:
-        return names.revision(names.template(self.body))
+        if self._asked is None or self._asked[0] is not self.body:
+            self._asked = (self.body, names.revision(names.template(self.body)))
+        return self._asked[1]
 
     def of(self, revision: str) -> Truth:
         return self.truth.setdefault(revision, Truth())
@@ -82,7 +94,7 @@ class Numbers:
         return Observed(self.now, running, dict(self.weights), totals, self.replayed, command=self.command)
 
     def turn(self) -> Plan:
-        todo = plan(service(self.body, self.status, self.generation), self.observed())
+        todo = self._bare() if self.bare else plan(service(self.body, self.status, self.generation), self.observed())
         self.status, self.last = todo.status, todo
         self.weights = {r.name: r.weight for r in todo.status.revisions if r.weight}
         self._serve()
@@ -90,8 +102,17 @@ class Numbers:
         self.now += timedelta(seconds=self.seconds)
         return todo
 
+    def _bare(self) -> Plan:
+        seen, old = self.observed(), self.status
+        state = advance(old.rollout, self.wanted, self.body, seen)
+        templates = {r.name: r.template for r in old.revisions} | {self.wanted: names.template(self.body)}
+        revisions = live(state, seen, templates, shares(state, seen), {r.name: r for r in old.revisions})
+        new = tuple(d for d in state.decisions if d not in old.rollout.decisions)
+        status = AIServiceStatus(revisions=revisions, rollout=state)
+        return Plan((), status, replay_task(state, self.body.rollout.replay.requests), new)
+
     def _binomial(self, n: int, p: float) -> int:
-        return self.rng.binomialvariate(n, p) if hasattr(self.rng, "binomialvariate") else sum(self.rng.random() < p for _ in range(n))
+        return int(self.draws.binomial(n, p)) if n and p else 0
 
     def _serve(self) -> None:
         left = round(self.rate * self.seconds)
@@ -113,5 +134,8 @@ class Numbers:
             Stratum(decision="a", mass=n, replayed=n, answers={"a": same, "b": n - same}),
             Stratum(decision="b", mass=50 * n, replayed=n, answers={"b": max(rest, n - 1), "a": n - max(rest, n - 1)}),
         ]
-        pairs = [Pairs(total=n, candidate_only=self._binomial(n, c), stable_only=self._binomial(n, b)) for c, b in ((t.errors, s.errors), (t.slow, s.slow))]
+        pairs = [
+            Pairs(total=n, candidate_only=self._binomial(n, c), stable_only=self._binomial(n, b))
+            for c, b in ((t.errors, s.errors), (t.slow, s.slow))
+        ]
         self.replayed = ReplayStatus(planned=n, done=n, complete=True, strata=strata, errors=pairs[0], latency=pairs[1])

@@ -59,10 +59,10 @@ def advance(state: RolloutStatus, wanted: str, spec: AIServiceSpec, seen: Observ
     """The rollout after one look. `wanted` is the revision that the manifest asks for."""
     look = Look(wanted, spec, seen)
     state = _forget_retired(state, look)
-    if seen.command and seen.command.id != state.handled:
-        state = _command(state, look, seen.command.verb).model_copy(update={"handled": seen.command.id})
     if state.candidate and state.candidate != wanted:
         state = _supersede(state, look)
+    if seen.command and seen.command.id != state.handled:
+        state = _command(state, look, seen.command.verb).model_copy(update={"handled": seen.command.id})
     if state.candidate is None:
         state = _begin(state, look)
     if state.candidate is None:

@@ -1,0 +1,3 @@
+from aiservice.cli.app import main
+
+main()

@@ -61,13 +61,16 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
         self._waiting: deque[_Waiting] = deque()
+        self._running: list[_Waiting] = []
         self._scheduled = False
-        self._busy = False
+        self._closed = False
         self._per_row = QUICK
         self._by_row = limits.by_row
 
     async def submit(self, inputs: Tensors, rows: int, seconds: float) -> Tensors:
         """The model's outputs for one request. Raises Overloaded, Late after so many seconds, Invalid, ModelFailed."""
+        if self._closed:
+            raise _ending()
         if len(self._waiting) >= self._limits.queue:
             raise Overloaded(f"{len(self._waiting)} requests wait already; try again in a second")
         if seconds <= 0:
@@ -84,10 +87,15 @@ class Batcher:
                 self._remove(item)
 
     def idle(self) -> bool:
-        return not self._waiting and not self._busy
+        return not self._waiting and not self._running
 
     def close(self) -> None:
-        """Do not wait for a call that still runs."""
+        """Whoever still waits gets Overloaded; a call that still runs is not waited for."""
+        self._closed = True
+        for item in (*self._waiting, *self._running):
+            if not item.answer.done():
+                item.answer.set_exception(_ending())
+        self._waiting.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _expire(self, item: _Waiting, seconds: float) -> None:
@@ -100,13 +108,13 @@ class Batcher:
             self._waiting.remove(item)
 
     def _wake(self) -> None:
-        if not self._busy and not self._scheduled:
+        if not self._running and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self._busy or not self._waiting:
+        if self._running or not self._waiting:
             return
         if self._by_row and self._limits.max_delay > 0:
             left = self._waiting[0].since + self._limits.max_delay - perf_counter()
@@ -126,9 +134,9 @@ class Batcher:
             if self._waiting:
                 self._wake()
             return
-        self._busy = True
+        self._running = batch
         future = self._thread.submit(self._execute, batch)
-        future.add_done_callback(lambda f: self._loop.call_soon_threadsafe(self._done, batch, rows, f))
+        future.add_done_callback(lambda f: self._closed or self._loop.call_soon_threadsafe(self._done, batch, rows, f))
 
     def _take(self) -> list[_Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
@@ -142,7 +150,9 @@ class Batcher:
         return batch
 
     def _done(self, batch: list[_Waiting], rows: int, future: Future[tuple[list[Result], float]]) -> None:
-        self._busy = False
+        self._running = []
+        if self._closed:
+            return
         results, seconds = future.result()
         self._settle(batch, results, seconds / rows)
         self._wake()
@@ -194,6 +204,10 @@ class Batcher:
 
 def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _ending() -> Overloaded:
+    return Overloaded("this predictor is ending; try again on another")
 
 
 def _late(seconds: float) -> Late:

@@ -80,4 +80,5 @@ class DataPlane:
         self.draining = True
 
     def close(self) -> None:
+        """What is still open is answered with Overloaded, now."""
         self._batcher.close()

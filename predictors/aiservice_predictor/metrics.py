@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -60,10 +61,22 @@ class Metrics:
             self.seconds.observe(seconds)
 
 
+class Recording(Protocol):
+    """What the exposition asks of whoever records."""
+
+    def seen(self) -> dict[str, int]:
+        """Decision -> rows answered so."""
+        ...
+
+    def held(self) -> tuple[int, int]:
+        """Bytes and requests in the reservoir."""
+        ...
+
+
 class Exposition(Collector):
     """Folds the counters, and what the recorder knows, into prometheus text."""
 
-    def __init__(self, metrics: Metrics, info: dict[str, str], recorder: Recorded) -> None:
+    def __init__(self, metrics: Metrics, info: dict[str, str], recorder: Recording) -> None:
         self._metrics, self._info, self._recorder = metrics, info, recorder
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -93,15 +106,3 @@ class Exposition(Collector):
         size, entries = recorder.held()
         yield GaugeMetricFamily("aiservice_reservoir_bytes", "Memory of recorded requests", value=size)
         yield GaugeMetricFamily("aiservice_reservoir_requests", "Recorded requests", value=entries)
-
-
-class Recorded:
-    """What the exposition asks of whoever records."""
-
-    def seen(self) -> dict[str, int]:
-        """Decision -> rows answered so."""
-        raise NotImplementedError
-
-    def held(self) -> tuple[int, int]:
-        """Bytes and requests in the reservoir."""
-        raise NotImplementedError

@@ -10,7 +10,6 @@ import numpy as np
 
 from aiservice.api.bundle import Decision
 from aiservice_predictor import decision as decisions
-from aiservice_predictor import metrics
 from aiservice_predictor.codec.tensors import Array, Tensors
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir, size_of
 
@@ -27,7 +26,7 @@ class _Answer:
     size: int
 
 
-class Recorder(metrics.Recorded):
+class Recorder:
     """What was asked and decided since the start."""
 
     def __init__(self, decision: Decision, limit: int) -> None:

@@ -28,6 +28,8 @@ QUIET = 0.5
 LONGEST_QUIET = 5.0
 KEEP_ALIVE = 620
 """Seconds: longer than any proxy before us keeps a connection, so that it is never us who closes one that is being used."""
+_LAST_WORDS = 50
+"""Hundredths of a second in which requests that are cut off get their 503."""
 MAX_HEAD = 2**16
 """Bytes of a request's first line and headers."""
 
@@ -55,8 +57,15 @@ async def _serve(config: PredictorConfig, loaded: Loaded) -> int:
     forced = asyncio.create_task(ending.second.wait())
     drained = asyncio.create_task(_drain(plane, http, http_task, grpc_server, config.drain))
     await asyncio.wait((forced, drained), return_when=asyncio.FIRST_COMPLETED, timeout=config.drain)
+    cut = plane.open
+    if cut:
+        print(f"aiservice_predictor: ended with {cut} requests open", file=sys.stderr, flush=True)
     plane.close()
-    return 0 if plane.open == 0 else _cut(plane)
+    for _ in range(_LAST_WORDS):
+        if not plane.open:
+            break
+        await asyncio.sleep(0.01)
+    return 1 if cut else 0
 
 
 async def _drain(plane: DataPlane, http: _Http, http_task: asyncio.Task[None], grpc_server: Any, seconds: float) -> None:
@@ -70,11 +79,6 @@ async def _drain(plane: DataPlane, http: _Http, http_task: asyncio.Task[None], g
     stopping = asyncio.create_task(grpc_server.stop(seconds))
     await http_task
     await stopping
-
-
-def _cut(plane: DataPlane) -> int:
-    print(f"aiservice_predictor: ended with {plane.open} requests open", file=sys.stderr, flush=True)
-    return 1
 
 
 class _Ending:
@@ -141,6 +145,7 @@ class _Http(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 access_log=False,
+                proxy_headers=False,
                 log_config=None,
                 server_header=False,
                 date_header=False,

@@ -272,7 +272,7 @@ def test_a_replay_without_the_token(classes: Served) -> None:
 
 def test_several_inputs_over_v1_and_v2(onnx: Callable[[bytes], Path]) -> None:
     with serving(onnx(models.pair())) as served:
-        rows = {"instances": [{"a": [1, 2], "b": 3}, {"a": [4, 5], "b": [6]}]}
+        rows: dict[str, list[dict[str, Any]]] = {"instances": [{"a": [1, 2], "b": 3}, {"a": [4, 5], "b": [6]}]}
         wrong = served.client.post("/v1/models/m:predict", json=rows)
         assert wrong.status_code == 400
         rows["instances"][1]["b"] = 6

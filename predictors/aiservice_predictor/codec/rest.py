@@ -9,9 +9,12 @@ import orjson
 
 from aiservice_predictor.codec.request import Request
 from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of, to_bytes, to_json
-from aiservice_predictor.failures import Invalid, ModelFailed
+from aiservice_predictor.failures import Invalid, ModelFailed, TooLarge
 from aiservice_predictor.signature import Signature
 
+MAX_CONTAINERS = 2**20
+"""Each takes about 100 bytes of memory for as few as 3 of JSON."""
+_SMALL = 2**20
 _BINARY = "binary_data"
 
 
@@ -25,7 +28,9 @@ class RestRequest(Request):
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Raises Invalid unless it is one JSON object."""
+    """Raises Invalid unless it is one JSON object, TooLarge where it would take far more memory than bytes."""
+    if len(body) > _SMALL and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+        raise TooLarge(f"the body has more than {MAX_CONTAINERS} lists and objects: send flat data, or binary data")
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -54,6 +55,10 @@ class GrpcService:
             outcome = "ok"
         except Failure as caught:
             failure, outcome = caught, caught.outcome
+        except asyncio.CancelledError:
+            left = context.time_remaining()
+            outcome = "client_error" if left is None or left > 0 else "timeout"
+            raise
         except Exception as error:
             failure = _fault(error)
         finally:

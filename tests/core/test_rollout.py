@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,9 @@ def asked(uri: str, **rollout: object) -> AIServiceSpec:
     return AIServiceSpec.model_validate_json(json.dumps(body))
 
 
-def started(first: Truth | None = None, *, rate: float = 200.0, seed: int = 1, **rollout: object) -> Numbers:
+def started(rate: float = 200.0, **rollout: object) -> Numbers:
     """A service whose first revision serves."""
-    world = Numbers(asked("v1", **rollout), random.Random(seed), rate=rate)
-    world.truth[world.wanted] = first or Truth()
+    world = Numbers(asked("v1", **rollout), random.Random(1), rate=rate)
     for _ in range(3):
         world.turn()
     assert world.status.rollout.phase is Phase.STABLE
@@ -66,9 +66,9 @@ def test_a_good_candidate_is_promoted_step_by_step_and_the_old_one_stays_warm() 
     ],
 )
 def test_a_worse_candidate_is_stopped_by_its_gate(truth: Truth, kind: DecisionKind, gate: str) -> None:
-    world = started(**({"replay": {"requests": 0}} if kind is DecisionKind.ROLLED_BACK else {}))
+    rollout: dict[str, Any] = {"replay": {"requests": 0}} if kind is DecisionKind.ROLLED_BACK else {}
+    world = started(**rollout)
     stable = world.wanted
-    rollout = {"replay": {"requests": 0}} if kind is DecisionKind.ROLLED_BACK else {}
     world.ask(asked("v2", **rollout), truth)
     until_done(world)
     last = world.status.rollout.decisions[-1]
@@ -103,7 +103,7 @@ def test_a_refused_model_never_gets_a_weight_and_its_reason_is_told() -> None:
 
 
 def test_without_traffic_it_holds_and_goes_on_when_traffic_comes() -> None:
-    off = {"replay": {"requests": 0}}
+    off: dict[str, Any] = {"replay": {"requests": 0}}
     world = started(rate=0, **off)
     world.ask(asked("v2", **off), Truth())
     for _ in range(200):
@@ -116,7 +116,7 @@ def test_without_traffic_it_holds_and_goes_on_when_traffic_comes() -> None:
 
 
 def test_insufficient_evidence_can_be_told_to_promote() -> None:
-    off = {"replay": {"requests": 0}, "insufficientEvidence": "Promote"}
+    off: dict[str, Any] = {"replay": {"requests": 0}, "insufficientEvidence": "Promote"}
     world = started(rate=0, **off)
     world.ask(asked("v2", **off), Truth())
     until_done(world)

@@ -11,6 +11,6 @@ WHAT = {
     "v3": "useless: V11 and V14 swapped in training",
     "v4": "slow: v2 behind eight large matrix products",
     "v5": "fails: v2, with 2 % of the requests in error",
-    "v6": "damaged: v2 with one flipped bit",
-    "v7": "good: other parameters and seed",
+    "v6": "damaged: good, but one bit of the file flipped",
+    "v7": "good: other parameters",
 }

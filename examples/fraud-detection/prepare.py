@@ -5,6 +5,7 @@ Run it with the project's Python: .venv/bin/python examples/fraud-detection/prep
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import data
-import models
+import models as models
 
 import aiservice_pipeline
 from aiservice.api import bundle
@@ -35,7 +36,14 @@ _RECORD = DEMO / "prepared.json"
 
 
 def prepare(console: Console) -> dict[str, Any]:
-    """Make what is missing. -> {"digests": {v: "sha256:..."}, "figures": {v: training.Figures}}."""
+    """Make what is missing; a second process waits for the first. -> {"digests": {v: "sha256:..."}, "figures": {v: training.Figures}}."""
+    DEMO.mkdir(parents=True, exist_ok=True)
+    with (DEMO / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _prepare(console)
+
+
+def _prepare(console: Console) -> dict[str, Any]:
     stamp = _stamp()
     record = _record()
     if record.get("stamp") == stamp and _current(record["digests"]):
@@ -55,7 +63,6 @@ def prepare(console: Console) -> dict[str, Any]:
         steps = progress.add_task("Reading the transactions", total=len(models.NAMES) + 2)
         splits = data.load()
         progress.update(steps, advance=1, description="Writing the traffic")
-        DEMO.mkdir(parents=True, exist_ok=True)
         _write_traffic(splits.traffic)
         progress.update(steps, advance=1, description=f"Making {models.NAMES[0]}: {models.WHAT['v1']}")
         import training  # takes seconds: scikit-learn and the ONNX converters

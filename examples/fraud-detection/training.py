@@ -135,4 +135,4 @@ def _figures(name: str, traffic: Rows, drafts: dict[str, Draft], scores: dict[st
 
 def _alerts(draft: Draft, score: npt.NDArray[Any]) -> npt.NDArray[Any]:
     assert draft.decision.threshold is not None
-    return np.asarray(score.astype(np.float32) >= np.float32(draft.decision.threshold))
+    return np.asarray(score.astype(np.float32).astype(np.float64) >= draft.decision.threshold)

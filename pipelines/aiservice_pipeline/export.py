@@ -18,7 +18,7 @@ from sklearn.base import is_classifier, is_regressor
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_pipeline.layout import Layout, Table
-from aiservice_pipeline.splits import exact_splits
+from aiservice_pipeline.splits import exact_splits, floor32
 from aiservice_pipeline.tensors import Array
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -69,7 +69,7 @@ class Head:
             return cls(decision, classes, probabilities=probabilities)
         column = classes.index(positive)
         yes, no = names or (str(positive), str(classes[1 - column]))
-        bound = float(str(np.float32(0.5 if threshold is None else threshold)))
+        bound = 0.5 if threshold is None else float(threshold)
         decision = Decision(kind=DecisionKind.THRESHOLD, output=PROBABILITY, threshold=bound, positive=yes, negative=no)
         return cls(decision, classes, column, True)
 
@@ -96,7 +96,7 @@ class Head:
             return {PREDICTION: np.asarray(model.predict(served)).astype(np.float32)}
         if d.kind is DecisionKind.THRESHOLD:
             score = model.predict_proba(served)[:, self.column].astype(np.float32)
-            label = np.where(score >= np.float32(d.threshold or 0), str(d.positive), str(d.negative)).astype(object)
+            label = np.where(score.astype(np.float64) >= (d.threshold or 0), str(d.positive), str(d.negative)).astype(object)
             return {LABEL: label, PROBABILITY: score}
         label = np.asarray(model.predict(served))
         outputs = {LABEL: label.astype(object if label.dtype.kind in "OUS" else np.int64)}
@@ -153,7 +153,7 @@ def _threshold(graph: Any, probabilities: str, head: Head) -> None:
     graph.initializer.extend(
         [
             numpy_helper.from_array(np.array(head.column, dtype=np.int64), "positive_column"),
-            numpy_helper.from_array(np.array(d.threshold, dtype=np.float32), "threshold"),
+            numpy_helper.from_array(_ceil32(d.threshold or 0), "threshold"),
             numpy_helper.from_array(np.array([d.negative, d.positive], dtype=object), "labels"),
         ]
     )
@@ -167,6 +167,11 @@ def _threshold(graph: Any, probabilities: str, head: Head) -> None:
     )
     graph.output.append(helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]))
     graph.output.append(helper.make_tensor_value_info(PROBABILITY, TensorProto.FLOAT, [None]))
+
+
+def _ceil32(bound: float) -> Array:
+    """The least float32 at least as large: x >= bound holds for the same float32 x."""
+    return np.asarray(-floor32(np.array(-bound)), dtype=np.float32)
 
 
 def _output(graph: Any, raw: str, name: str, kind: int, shape: list[int | None]) -> None:

@@ -79,7 +79,9 @@ def structural(schema: Mapping[str, Any], defs: Mapping[str, Any], path: str) ->
         elif key == "prefixItems":  # a tuple of equal types
             out["items"] = structural(value[0], defs, f"{path}[]")
         elif key == "additionalProperties":
-            if isinstance(value, dict):
+            if value is True:
+                raise NotStructural(f"{path}: holds anything; say what")
+            if value:
                 out[key] = structural(value, defs, f"{path}{{}}")
         elif key == "propertyNames":
             continue

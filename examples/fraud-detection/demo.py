@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -152,12 +154,18 @@ async def acts(client: Client, progress: Progress, url: str) -> list[dict[str, A
                 "revision": revision,
                 "verdict": decision.kind.value,
                 "gate": decision.gate,
-                "reason": f"{decision.reason}: {decision.message}",
+                "reason": f"{decision.reason}: {shortened(decision)}",
                 "seen": decision.requests,
                 "seconds": round(decision.seconds, 1),
             }
         )
     return rows
+
+
+def shortened(decision: Decision) -> str:
+    """The deciding gate's sentence; all of them where all decided."""
+    parts = decision.message.split("; ") if decision.kind is DecisionKind.INSUFFICIENT_EVIDENCE else [decision.message]
+    return parts[0]
 
 
 def free_port() -> int:
@@ -167,7 +175,7 @@ def free_port() -> int:
 
 
 async def main() -> int:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     prepared = prepare.prepare(console)
     began = time.monotonic()
     for old in ("state", "cache"):
@@ -203,25 +211,26 @@ async def main() -> int:
 
 
 def show(report: dict[str, Any], prepared: dict[str, Any], console: Console) -> None:
-    table = Table(title="What became of seven versions", show_lines=True)
-    for column in ("version", "what", "recall", "verdict", "gate", "evidence", "client requests", "seconds"):
-        table.add_column(column, justify="right" if column in ("recall", "client requests", "seconds") else "left")
+    table = Table(title="What became of seven versions", box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0))
+    for column in ("version", "verdict", "by", "requests", "seconds", "evidence"):
+        table.add_column(
+            column, justify="right" if column in ("requests", "seconds") else "left", no_wrap=column not in ("version", "evidence")
+        )
     for r in report["revisions"]:
-        what = prepare.models.WHAT[r["name"]]
         recall = prepared["figures"].get(r["name"], {}).get("recall")
+        found = f", finds {recall:.0%} of the frauds" if recall is not None else ""
         colour = {"Promoted": "green", "InsufficientEvidence": "yellow"}.get(r["verdict"], "red")
-        table.add_row(
-            r["name"], what, "" if recall is None else f"{recall:.2f}", f"[{colour}]{r['verdict']}[/{colour}]", r["gate"],
-            r["reason"], f"{r['seen']:,}", f"{r['seconds']:.1f}",
-        )  # fmt: skip
+        what = f"{r['name']} {prepare.models.WHAT[r['name']]}{found}"
+        numbers = f"{r['seen']:,}", f"{r['seconds']:.1f}"
+        table.add_row(what, f"[{colour}]{r['verdict']}[/{colour}]", r["gate"], *numbers, escape(r["reason"]))
     console.print(table)
     console.print(
-        "v3 answers fast and with 200s, and its share of alerts looks normal: whoever watches latency and errors would have promoted it."
+        "v3 answers fast and with 200s, and its share of alerts is normal: whoever watches latency and errors would have promoted it."
     )
     n = report["requests"]
     console.print(
         f"{n['sent']:,} client requests, {n['failed']} failed, {n['failed_by_candidate']} of them v5's own at its small share; "
-        f"{report['seconds']:.0f} s. Written: {(DEMO / 'report.json').relative_to(Path.cwd()) if DEMO.is_relative_to(Path.cwd()) else DEMO}"
+        f"{report['seconds']:.0f} s. Written: build/demo/report.json"
     )
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
-REVISION = "x-aiservice-revision"
-"""Response header: which revision answered."""
+from aiservice.api.runtime import REVISION_HEADER
 
 
 @dataclass(slots=True)
@@ -89,7 +88,7 @@ class Client:
                     if fraud:
                         self._frauds.append((time.monotonic() + self.delay, name))
                     return
-                who, why = answer.headers.get(REVISION, ""), f"{answer.status}: {text[:200]}"
+                who, why = answer.headers.get(REVISION_HEADER, ""), f"{answer.status}: {text[:200]}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             who, why = "", f"no answer: {error}"
         self.counts.failed += 1

@@ -18,6 +18,9 @@ COMMAND = ("python", "-m", "aiservice_predictor")
 REPLAY_HEADER = "x-aiservice-replay"
 """A request that carries the service's token here is neither counted nor recorded; its JSON answer has `parameters.decisions`: one text a row."""
 
+REVISION_HEADER = "x-aiservice-revision"
+"""Set by the gateway on every answer: which revision it was given to."""
+
 RESERVOIR_PATH = "/aiservice/v1/reservoir"
 GOLDEN_PATH = "/aiservice/v1/golden"
 REFERENCE_PATH = "/aiservice/v1/reference"

@@ -65,11 +65,9 @@ def _tail(found: Finding, confidence: str, unit: str) -> str:
 def _arms_sentence(what: str, steps: list[Arms], found: Finding, confidence: str, unit: str = "requests to the candidate") -> str:
     bad_c, n_c = sum(s.bad_candidate for s in steps), sum(s.candidate for s in steps)
     bad_s, n_s = sum(s.bad_stable for s in steps), sum(s.stable for s in steps)
-    rate_c, rate_s = (bad_c / n_c if n_c else 0.0), (bad_s / n_s if n_s else 0.0)
-    return (
-        f"candidate {what} {percent(rate_c)} of {n_c:,.0f} against {percent(rate_s)} of {n_s:,.0f}: "
-        f"{_tail(found, confidence, unit if n_s else 'requests to both revisions')}"
-    )
+    if not n_c or not n_s:
+        return f"{n_c:,.0f} {unit} and {n_s:,.0f} to the stable so far: undecided; about {found.needed:,} needed"
+    return f"candidate {what} {percent(bad_c / n_c)} of {n_c:,.0f} against {percent(bad_s / n_s)} of {n_s:,.0f}: {_tail(found, confidence, unit)}"
 
 
 def _pairs_sentence(what: str, seen: Pairs, found: Finding, confidence: str, unit: str) -> str:

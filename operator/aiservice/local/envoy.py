@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiservice.api.runtime import REPLAY_HEADER
+from aiservice.api.runtime import REPLAY_HEADER, REVISION_HEADER
 from aiservice.core.render.route import GRPC_SERVICE
 
 Json = dict[str, Any]
@@ -185,11 +185,17 @@ def _private(s: Routed) -> list[Json]:
 
 
 def _weighted(s: Routed, shares: Mapping[str, int]) -> Json:
+    revision = {cluster: b.revision for b in s.backends for cluster in (b.http, b.grpc)}
+    told = [{"name": c, "weight": w, "response_headers_to_add": [_revision(revision[c])]} for c, w in shares.items()]
     return {
-        "weighted_clusters": {"clusters": [{"name": c, "weight": w} for c, w in shares.items()]},
+        "weighted_clusters": {"clusters": told},
         "timeout": f"{s.timeout + 5:.3f}s",
         "retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 3},
     }
+
+
+def _revision(name: str) -> Json:
+    return {"header": {"key": REVISION_HEADER, "value": name}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _http(s: Routed, prefix: str) -> list[Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiservice.api.runtime import GRPC_PORT
+from aiservice.api.runtime import GRPC_PORT, REVISION_HEADER
 from aiservice.api.service import AIService
 from aiservice.core import names
 from aiservice.core.render.meta import meta
@@ -28,14 +28,25 @@ def _route(owner: AIService, kind: str, rule: Manifest) -> Manifest:
     }
 
 
+def _backend(name: str, port: int, revision: str, weight: int) -> Manifest:
+    """The answer says which revision it was given to, also when nobody there could answer."""
+    header = {"set": [{"name": REVISION_HEADER, "value": revision}]}
+    return {
+        "name": name,
+        "port": port,
+        "weight": weight,
+        "filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": header}],
+    }
+
+
 def http(owner: AIService, weights: Mapping[str, int]) -> Manifest:
     """`weights`: revision -> percent, adding up to 100."""
     name = owner.metadata.name
-    backends = [{"name": names.predictor(name, r), "port": 80, "weight": w} for r, w in weights.items()]
+    backends = [_backend(names.predictor(name, r), 80, r, w) for r, w in weights.items()]
     return _route(owner, "HTTPRoute", {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends})
 
 
 def grpc(owner: AIService, weights: Mapping[str, int]) -> Manifest:
     name = owner.metadata.name
-    backends = [{"name": names.grpc(name, r), "port": GRPC_PORT, "weight": w} for r, w in weights.items()]
+    backends = [_backend(names.grpc(name, r), GRPC_PORT, r, w) for r, w in weights.items()]
     return _route(owner, "GRPCRoute", {"matches": [{"method": {"service": GRPC_SERVICE}}], "backendRefs": backends})

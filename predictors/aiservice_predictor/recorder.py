@@ -32,9 +32,9 @@ class Recorder:
     def __init__(self, decision: Decision, limit: int) -> None:
         self.run = uuid4().hex
         self.decision = decision
-        self.reservoir = Reservoir(limit)
+        self._pending_limit = limit // 16
+        self.reservoir = Reservoir(limit - self._pending_limit)
         self._records = limit > 0
-        self._limit = limit
         self._pending: list[_Answer] = []
         self._pending_bytes = 0
         self._sequence = 0
@@ -48,7 +48,7 @@ class Recorder:
         if kept:
             self._pending_bytes += size
         self._pending.append(_Answer(id, at, inputs if kept else None, output, size))
-        if len(self._pending) >= _FOLD_AT or self._pending_bytes + self.reservoir.bytes > self._limit:
+        if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit:
             self.fold()
 
     def fold(self) -> None:
@@ -85,6 +85,9 @@ class Recorder:
 
     def _count(self, strata: list[str]) -> list[str]:
         """Count the rows of a request, -> its strata, of which there are MAX_STRATA in all and OTHER."""
+        if len(strata) == 1 and strata[0] in self._seen:
+            self._seen[strata[0]] += 1
+            return strata
         found = []
         for stratum, rows in Counter(strata).items():
             bounded = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER

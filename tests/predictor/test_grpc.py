@@ -118,6 +118,12 @@ def test_garbage_and_unknown_methods(classes: Served) -> None:
         assert error.value.code().name == code
 
 
+def test_a_message_over_the_limit(classes: Served) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        call(classes, "ModelInfer", message("FP32", [1, 3], raw=bytes(2**21)).SerializeToString())
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 def test_nan_goes_through_grpc_as_it_is(classes: Served) -> None:
     sent = message("FP32", [1, 3], fp32_contents=[math.nan, 1, math.inf])
     answer = messages.ModelInferResponse.FromString(call(classes, "ModelInfer", sent.SerializeToString()))

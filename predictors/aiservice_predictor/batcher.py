@@ -62,6 +62,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "model")
         self._waiting: deque[_Waiting] = deque()
         self._running: list[_Waiting] = []
+        self._since = 0.0
         self._scheduled = False
         self._closed = False
         self._per_row = QUICK
@@ -88,6 +89,10 @@ class Batcher:
 
     def idle(self) -> bool:
         return not self._waiting and not self._running
+
+    def running_for(self) -> float:
+        """Seconds since the call of the model that still runs was made; 0 where none does."""
+        return perf_counter() - self._since if self._running else 0.0
 
     def close(self) -> None:
         """Whoever still waits gets Overloaded; a call that still runs is not waited for."""
@@ -134,7 +139,7 @@ class Batcher:
             if self._waiting:
                 self._wake()
             return
-        self._running = batch
+        self._running, self._since = batch, perf_counter()
         future = self._thread.submit(self._execute, batch)
         future.add_done_callback(lambda f: self._closed or self._loop.call_soon_threadsafe(self._done, batch, rows, f))
 

@@ -16,6 +16,9 @@ from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Exposition, Metrics
 from aiservice_predictor.recorder import Recorder
 
+_STUCK = 30
+"""Times the timeout."""
+
 
 class DataPlane:
     """One served model. Belongs to one event loop."""
@@ -50,6 +53,11 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         return not self.draining
+
+    @property
+    def live(self) -> bool:
+        """False where one call of the model has run so long that only a restart will help."""
+        return self._batcher.running_for() < _STUCK * max(self.config.timeout, 1)
 
     def serves(self, name: str) -> None:
         """Raises NotFound unless the model has this name."""

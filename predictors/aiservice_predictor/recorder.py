@@ -15,6 +15,10 @@ from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir, s
 
 _FOLD_AT = 64
 """Answers that wait at most until their decisions are read."""
+_OUTPUTS = 2**22
+"""Bytes of decision outputs that wait at most."""
+_LONGEST_STRATUM = 128
+"""Characters of a decision that tell strata apart; a model may echo whatever it was sent."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class Recorder:
         self._records = limit > 0
         self._pending: list[_Answer] = []
         self._pending_bytes = 0
+        self._pending_outputs = 0
         self._sequence = 0
         self._seen: Counter[str] = Counter()
 
@@ -48,12 +53,13 @@ class Recorder:
         if kept:
             self._pending_bytes += size
         self._pending.append(_Answer(id, at, inputs if kept else None, output, size))
-        if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit:
+        self._pending_outputs += output.nbytes
+        if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit or self._pending_outputs > _OUTPUTS:
             self.fold()
 
     def fold(self) -> None:
         """Read the decisions of what waits, count them, and put the requests into the reservoir."""
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        pending, self._pending, self._pending_bytes, self._pending_outputs = self._pending, [], 0, 0
         if not pending:
             return
         texts = self._texts([p.output for p in pending])
@@ -61,9 +67,10 @@ class Recorder:
             strata = self._count(decisions.strata(self.decision, found))
             if answer.inputs is None or not found:
                 continue
+            size = answer.size + (4 * sum(map(len, found)) if answer.output.dtype == object else 0)
             self._sequence += 1
             stratum = min(strata, key=self._seen.__getitem__)
-            self.reservoir.add(Entry(answer.id, answer.at, self._sequence, found, stratum, answer.inputs, answer.size))
+            self.reservoir.add(Entry(answer.id, answer.at, self._sequence, found, stratum, answer.inputs, size))
 
     def seen(self) -> dict[str, int]:
         self.fold()
@@ -89,7 +96,8 @@ class Recorder:
             self._seen[strata[0]] += 1
             return strata
         found = []
-        for stratum, rows in Counter(strata).items():
+        for text, rows in Counter(strata).items():
+            stratum = text[:_LONGEST_STRATUM]
             bounded = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
             self._seen[bounded] += rows
             found.append(bounded)

@@ -147,6 +147,7 @@ class _Http(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 access_log=False,
+                log_level="error",
                 proxy_headers=False,
                 log_config=None,
                 server_header=False,

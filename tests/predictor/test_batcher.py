@@ -136,6 +136,19 @@ async def test_a_deadline_passes_while_waiting_and_while_running() -> None:
     batcher.close()
 
 
+async def test_a_call_that_runs_on_is_seen_and_close_answers_who_waits_for_it() -> None:
+    batcher = Batcher(Doubler(0.2), Limits(max_rows=1, inline=False), Metrics())
+    tasks = [asyncio.create_task(batcher.submit(request(n), 1, 5)) for n in range(2)]
+    await asyncio.sleep(0.1)
+    assert 0.05 < batcher.running_for() < 1
+    batcher.close()
+    for task in tasks:
+        with pytest.raises(Overloaded, match="is ending"):
+            await task
+    with pytest.raises(Overloaded, match="is ending"):
+        await batcher.submit(request(1), 1, 5)
+
+
 async def test_a_cancelled_request_leaves_the_queue() -> None:
     model = Doubler(0.1)
     batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())

@@ -106,6 +106,16 @@ def test_decisions_beyond_a_hundred_are_counted_together() -> None:
     assert recorder.held() == (0, 0)
 
 
+def test_decisions_of_any_length_are_accounted_for_and_cut_in_the_counters() -> None:
+    recorder = Recorder(CLASS, 10**6)
+    for number in range(30):
+        recorder.add(f"r{number}", 0.0, {}, {"y": np.array([f"{number}" + "x" * 50_000], dtype=object)}, 1)
+    assert all(len(s) == 128 for s in recorder.seen())
+    held, entries = recorder.held()
+    assert entries * 200_000 <= held <= 10**6
+    assert 0 < entries < 6
+
+
 def test_views_count_with_what_they_hold() -> None:
     body = bytes(10_000)
     view = np.frombuffer(body, dtype=np.float32, count=2).reshape(1, 2)

@@ -30,7 +30,7 @@ class GrpcService:
     def handler(self) -> Any:
         """For grpc.aio.Server.add_generic_rpc_handlers."""
         methods: dict[str, Callable[[bytes, Any], Awaitable[bytes]]] = {
-            "ServerLive": self._plain(messages.ServerLiveRequest, lambda _: messages.ServerLiveResponse(live=True)),
+            "ServerLive": self._plain(messages.ServerLiveRequest, lambda _: messages.ServerLiveResponse(live=self._plane.live)),
             "ServerReady": self._plain(messages.ServerReadyRequest, lambda _: messages.ServerReadyResponse(ready=self._plane.ready)),
             "ModelReady": self._plain(messages.ModelReadyRequest, self._model_ready),
             "ServerMetadata": self._plain(messages.ServerMetadataRequest, self._server_metadata),

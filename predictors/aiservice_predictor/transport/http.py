@@ -42,8 +42,8 @@ class HttpApp:
         name = plane.name
         self._infer_paths = {f"/v2/models/{name}/infer": "rest", f"/v1/models/{name}:predict": "v1"}
         self._get_paths: dict[str, Get] = {
-            "/healthz": lambda: (200, {"status": "alive"}),
-            "/v2/health/live": lambda: (200, {"live": True}),
+            "/healthz": lambda: (200, {"status": "alive"}) if plane.live else (503, {"status": "stuck"}),
+            "/v2/health/live": lambda: (200 if plane.live else 503, {"live": plane.live}),
             "/v2/health/ready": lambda: self._readiness({}),
             f"/v2/models/{name}/ready": lambda: self._readiness({"name": name}),
             f"/v1/models/{name}": lambda: self._readiness({"name": name}),

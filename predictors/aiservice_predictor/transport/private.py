@@ -21,6 +21,8 @@ from aiservice_predictor.transport import body
 
 DEFAULT_LIMIT = 1000
 MAX_LIMIT = 10_000
+MAX_BYTES = 2**24
+"""Recorded bytes in one answer; what is asked for beyond is left out. As JSON they are several times as many."""
 _METHODS = {RESERVOIR_PATH: "GET", GOLDEN_PATH: "GET", REFERENCE_PATH: "GET", LABELS_PATH: "POST"}
 
 
@@ -76,7 +78,11 @@ class Private:
         after = _number(query, "labelledAfter", -1)
         recorder = self._plane.recorder
         seen = recorder.seen()
-        entries = recorder.reservoir.labelled_after(after, limit) if after >= 0 else recorder.reservoir.spread(limit)
+        kept = recorder.reservoir
+        entries = kept.labelled_after(after, limit) if after >= 0 else kept.spread(limit)
+        while len(entries) > 1 and sum(e.size for e in entries) > MAX_BYTES:
+            limit = len(entries) // 2
+            entries = kept.labelled_after(after, limit) if after >= 0 else kept.spread(limit)
         found = [self._recorded(e) for e in entries if self._carries(e)]
         answer = {"run": recorder.run, "seen": seen, "requests": found}
         return await asyncio.to_thread(orjson.dumps, answer, None, orjson.OPT_SERIALIZE_NUMPY)

@@ -8,20 +8,33 @@ help: ## What can be made
 
 setup: $(STAMP) ## A virtual environment in .venv with everything in it
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml scripts/setup
 	@sh scripts/setup $(VENV)
 	@touch $@
+
+demo: setup ## Real data, seven versions, one verdict each; ends by itself (2 minutes)
+	@$(PY) examples/fraud-detection/demo.py $(ARGS)
 
 check: setup ## Format, lint, types, import contracts, generated files
 	@sh scripts/check $(VENV)
 
-test: setup ## All tests
+test: setup ## All tests; ARGS="tests/core -k replay" for some
 	@$(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 fmt: setup ## Format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix-only -q .
 
+crds: setup ## Write crds/ from operator/aiservice/api
+	@$(VENV)/bin/aiservice crd > crds/aiservice.yaml
+
+bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
+	@$(PY) benchmarks/evidence.py $(ARGS)
+	@$(PY) benchmarks/core.py
+
+lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
+	@sh scripts/lock
+
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup check test fmt clean
+.PHONY: help setup demo check test fmt crds bench lock clean

@@ -29,7 +29,7 @@ crds: setup ## Write crds/ from operator/aiservice/api
 
 bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
 	@$(PY) benchmarks/evidence.py $(ARGS)
-	@$(PY) benchmarks/core.py
+	@$(PY) benchmarks/reconcile.py
 
 lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 	@sh scripts/lock

@@ -1,6 +1,6 @@
 """How long the pure core takes for one reconcile of each of 1,000 services held in memory.
 
-.venv/bin/python benchmarks/core.py [SERVICES]
+.venv/bin/python benchmarks/reconcile.py [SERVICES]
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class Failure(Exception):
     """Name of the gRPC status code."""
     outcome: ClassVar[str] = "server_error"
     """Label of aiservice_requests_total."""
-    headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Invalid(Failure):
@@ -33,6 +33,10 @@ class NotFound(Invalid):
 class MethodNotAllowed(Invalid):
     status = 405
     code = "UNIMPLEMENTED"
+
+    def __init__(self, got: str, allowed: str) -> None:
+        super().__init__(f"{got} is not taken here; {allowed} it")
+        self.headers = ((b"allow", allowed.encode()),)
 
 
 class TooSlow(Invalid):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiservice.api.bundle import Decision, DecisionKind
@@ -38,6 +38,7 @@ def test_numbers_and_their_tenths() -> None:
     assert strata(decision.model_copy(update={"edges": None}), found) == ["0"] * 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True), min_size=1), st.lists(st.floats(-1e9, 1e9), min_size=9, max_size=9))
 def test_every_number_has_a_tenth(numbers: list[float], edges: list[float]) -> None:
     decision = Decision(kind=DecisionKind.TOLERANCE, output="y", tolerance=1.0, edges=sorted(edges))

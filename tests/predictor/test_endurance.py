@@ -85,7 +85,7 @@ async def test_a_thousand_slow_clients(tmp_path: Path) -> None:
             worst = max(worst, time.perf_counter() - start)
             for _, writer in clients[::4]:
                 writer.write(b" ")
-        assert worst < 1
+        assert worst < 2
         answers = await asyncio.gather(*(reader.read() for reader, _ in (clients[0], clients[1], clients[2])))
         assert answers[0].startswith(b"HTTP/1.1 408 ")
         assert answers[1:] == [b"", b""], "a head that does not come is not waited for"
@@ -123,21 +123,27 @@ def test_a_head_without_end(classes: Served) -> None:
 
 def test_a_deadline_passes(slow: Served) -> None:
     start = time.perf_counter()
-    answer = slow.infer(x(1500))
+    answer = slow.infer(x(LONG))
     assert answer.status_code == 504
     assert "not answered within 0.4 seconds" in answer.json()["error"]
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 2
     assert slow.client.get("/v2/health/live").status_code == 200, "the model still runs, and the loop is free"
     assert slow.metric('aiservice_requests_total{outcome="timeout",protocol="rest"}') == 1
 
 
 def test_a_grpc_clients_deadline_and_a_full_queue(slow: Served) -> None:
-    request = message("INT64", [1], int64_contents=[1500]).SerializeToString()
+    request = message("INT64", [1], int64_contents=[LONG]).SerializeToString()
     start = time.perf_counter()
     with pytest.raises(grpc.RpcError) as late:
         call(slow, "ModelInfer", request, timeout=0.2)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.perf_counter() - start < 0.39
+    assert time.perf_counter() - start < 2
+    for _ in range(50):
+        if slow.metric('aiservice_requests_total{outcome="timeout",protocol="grpc"}') == 1:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the client's deadline did not end the request here")
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: httpx.post(f"{slow.url}/v2/models/m/infer", json={"inputs": [x(1)]}, timeout=10), range(6)))
         rejected = [a for a in answers if a.status_code == 503]
@@ -236,7 +242,7 @@ def test_health_answers_while_the_model_runs(slow: Served) -> None:
         time.sleep(0.05)
         start = time.perf_counter()
         assert httpx.get(f"{slow.url}/v2/health/ready").status_code == 200
-        assert time.perf_counter() - start < 0.2
+        assert time.perf_counter() - start < 0.3
         task.result()
 
 

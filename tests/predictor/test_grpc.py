@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc as codec
@@ -40,6 +40,7 @@ def test_the_descriptor_is_what_the_proto_says() -> None:
     assert generate.TARGET.read_bytes() == generate.generated(), "run: python -m aiservice_predictor.proto.generate"
 
 
+@settings(deadline=None)
 @given(tensors(finite=False))
 def test_raw_and_typed_round_trip(given: tuple[str, Array]) -> None:
     datatype, array = given

@@ -182,6 +182,7 @@ def test_a_body_over_the_limit(classes: Served) -> None:
 def test_wrong_places(classes: Served, method: str, path: str, status: int, said: str) -> None:
     answer = classes.client.request(method, path)
     assert answer.status_code == status
+    assert ("allow" in answer.headers) == (status == 405)
     assert said in error_of(answer)
 
 

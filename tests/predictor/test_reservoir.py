@@ -17,6 +17,7 @@ def entry(number: int, stratum: str, size: int) -> Entry:
     return Entry(f"r{number}", float(number), number, [stratum], stratum, {}, size)
 
 
+@settings(deadline=None)
 @given(ENTRIES, st.integers(0, 8000))
 def test_bytes_are_bounded_and_every_entry_is_accounted_for(given: list[tuple[str, int, bool]], limit: int) -> None:
     reservoir = Reservoir(limit)
@@ -76,7 +77,7 @@ def test_a_reused_id_means_the_latest() -> None:
 CLASS = Decision(kind=DecisionKind.CLASS, output="y")
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(1, 400)), max_size=150), st.integers(0, 60_000))
 def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tuple[list[int], int]], limit: int) -> None:
     recorder = Recorder(CLASS, limit)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -36,6 +36,7 @@ def spec(datatype: str, array: Array) -> Spec:
     return Spec("x", datatype, array.shape)
 
 
+@settings(deadline=None)
 @given(tensors())
 def test_what_is_written_as_json_is_read_back(given: tuple[str, Array]) -> None:
     datatype, array = given
@@ -45,6 +46,7 @@ def test_what_is_written_as_json_is_read_back(given: tuple[str, Array]) -> None:
     np.testing.assert_array_equal(back, array)
 
 
+@settings(deadline=None)
 @given(tensors())
 def test_nested_data_is_the_same_as_flat(given: tuple[str, Array]) -> None:
     datatype, array = given
@@ -52,6 +54,7 @@ def test_nested_data_is_the_same_as_flat(given: tuple[str, Array]) -> None:
     np.testing.assert_array_equal(from_json(spec(datatype, array), array.shape, data), array)
 
 
+@settings(deadline=None)
 @given(tensors(finite=False), st.binary(max_size=5), st.binary(max_size=5))
 def test_what_is_written_as_bytes_is_read_back_wherever_it_stands(given: tuple[str, Array], before: bytes, after: bytes) -> None:
     datatype, array = given
@@ -61,6 +64,7 @@ def test_what_is_written_as_bytes_is_read_back_wherever_it_stands(given: tuple[s
     np.testing.assert_array_equal(back, array)
 
 
+@settings(deadline=None)
 @given(tensors(), st.integers(-9, 9).filter(bool))
 def test_bytes_of_another_size_are_refused(given: tuple[str, Array], more: int) -> None:
     datatype, array = given
@@ -72,6 +76,7 @@ def test_bytes_of_another_size_are_refused(given: tuple[str, Array], more: int) 
         from_bytes(spec(datatype, array), array.shape, raw, 0, len(raw))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 5))
 def test_garbage_strings_never_crash(raw: bytes, count: int) -> None:
     with contextlib.suppress(Invalid):
@@ -81,6 +86,7 @@ def test_garbage_strings_never_crash(raw: bytes, count: int) -> None:
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda s: st.lists(s, max_size=3), max_leaves=8)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(DTYPES)), st.lists(st.integers(0, 3), max_size=3), JSON)
 def test_any_json_is_read_or_refused(datatype: str, shape: list[int], data: object) -> None:
     with contextlib.suppress(Invalid):
@@ -119,6 +125,7 @@ def test_null_is_nan_in_floats() -> None:
     assert array[1] == 1.5
 
 
+@settings(deadline=None)
 @given(st.floats(width=32))
 def test_bf16_is_the_nearest(value: float) -> None:
     data = [None if math.isnan(value) else value]

@@ -78,7 +78,7 @@ class HttpApp:
         plane.open += 1
         try:
             if scope["method"] != "POST":
-                raise MethodNotAllowed(f"{scope['method']} is not taken here; POST the request")
+                raise MethodNotAllowed(scope["method"], "POST")
             headers: Headers = dict(scope["headers"])
             replay = self._replays(headers)
             data = await body.read(headers, receive, plane.config.max_body, plane.config.timeout)
@@ -123,7 +123,7 @@ class HttpApp:
         get = self._get_paths.get(path.rstrip("/") or "/")
         if get is not None or path == "/metrics":
             if method not in ("GET", "HEAD"):
-                raise MethodNotAllowed(f"{method} is not taken here; GET it")
+                raise MethodNotAllowed(method, "GET")
             if get is None:
                 return 200, self._plane.exposition.text(), CONTENT_TYPE
             status, answer = get()

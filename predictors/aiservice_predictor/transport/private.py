@@ -40,7 +40,7 @@ class Private:
         """JSON. Raises Unauthorized, Forbidden, MethodNotAllowed, Invalid and what reading a body raises."""
         self._admit(headers)
         if method != _METHODS[path]:
-            raise MethodNotAllowed(f"{method} is not taken here; {_METHODS[path]} it")
+            raise MethodNotAllowed(method, _METHODS[path])
         if path == LABELS_PATH:
             return self._label(await body.read(headers, receive, self._plane.config.max_body, self._plane.config.timeout))
         if path == RESERVOIR_PATH:

@@ -1,6 +1,6 @@
 """Draw docs/pictures/status.svg: `aiservice status` in the middle of a rollout, from a status that the demo had.
 
-    .venv/bin/python docs/pictures/make.py
+.venv/bin/python docs/pictures/make.py
 """
 
 from __future__ import annotations

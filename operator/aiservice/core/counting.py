@@ -7,10 +7,12 @@ from aiservice.api.status import Arms, Cursor, Pairs, RolloutStatus
 from aiservice.core import evidence
 from aiservice.core.world import Observed
 
+MOST_SOURCES = 4096
 
-def cursors(seen: Observed) -> dict[str, Cursor]:
-    """Where every counter stands now."""
-    return {source: total.counts for source, total in seen.totals.items()}
+
+def cursors(state: RolloutStatus, seen: Observed) -> dict[str, Cursor]:
+    """Where every counter stands now. A source that says nothing this time stands where it stood."""
+    return dict([*(state.cursors | {source: total.counts for source, total in seen.totals.items()}).items()][-MOST_SOURCES:])
 
 
 def open_step(state: RolloutStatus, seen: Observed, step: int) -> RolloutStatus:
@@ -19,7 +21,7 @@ def open_step(state: RolloutStatus, seen: Observed, step: int) -> RolloutStatus:
         update={
             "errors": [*state.errors, Arms()][: step + 1],
             "latency": [*state.latency, Arms()][: step + 1],
-            "cursors": cursors(seen),
+            "cursors": cursors(state, seen),
         }
     )
 
@@ -56,7 +58,7 @@ def count(state: RolloutStatus, spec: Rollout, seen: Observed) -> RolloutStatus:
         for kind, (bad, n) in (("errors", errors), ("latency", latency)):
             sums[who, kind][0] += bad
             sums[who, kind][1] += n
-    moved = {"cursors": cursors(seen), "requests": state.requests + arrived[True]}
+    moved = {"cursors": cursors(state, seen), "requests": state.requests + arrived[True]}
     if seen.routed.get(state.candidate or "") != state.weight:
         return state.model_copy(update=moved) if moved["cursors"] != state.cursors else state
     moved["split"] = (state.split[0] + arrived[True], state.split[1] + arrived[False])

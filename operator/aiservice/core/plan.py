@@ -37,7 +37,7 @@ def plan(service: AIService, seen: Observed) -> Plan:
         conditions=keep_times(conditions(state, wanted, seen, service.metadata.generation), old.conditions),
     )
     return Plan(
-        objects=everything(service, revisions),
+        objects=everything(service, revisions, seen.place),
         status=status,
         replay=replay_task(state, service.spec.rollout.replay.requests),
         decisions=new_lines,

@@ -63,6 +63,24 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where routes hang: the Gateway, and the domain and port under which clients reach it."""
+
+    gateway: str = "gateway"
+    namespace: str = "kserve"
+    domain: str = "localhost"
+    port: int = 80
+
+    def hostname(self, service: str, namespace: str) -> str:
+        return f"{service}.{namespace}.{self.domain}"
+
+    def url(self, service: str, namespace: str) -> str:
+        """Of a service's own host."""
+        port = "" if self.port == 80 else f":{self.port}"
+        return f"http://{self.hostname(service, namespace)}{port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that one reconcile may know about the outside."""
 
@@ -77,6 +95,7 @@ class Observed:
     labelled: Labelled | None = None
     command: Command | None = None
     url: str | None = None
+    place: Place = field(default_factory=Place)
     problem: str = ""
     """Something that a person must mend and that does not stop the service, for example that the manifest is gone or invalid."""
 

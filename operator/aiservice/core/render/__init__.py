@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from aiservice.api.service import AIService
 from aiservice.api.status import RevisionStatus
 from aiservice.core.render import autoscale, disruption, inference, route, service
-from aiservice.core.world import Manifest
+from aiservice.core.world import Manifest, Place
 
 
-def everything(owner: AIService, revisions: Sequence[RevisionStatus]) -> tuple[Manifest, ...]:
+def everything(owner: AIService, revisions: Sequence[RevisionStatus], place: Place = Place()) -> tuple[Manifest, ...]:  # noqa: B008 (frozen)
     """All objects of one AIService, in the order in which they are applied."""
     out: list[Manifest] = []
     for r in revisions:
@@ -18,5 +18,5 @@ def everything(owner: AIService, revisions: Sequence[RevisionStatus]) -> tuple[M
         out += [disruption.budget(owner, r)] if owner.spec.real_time.replicas.min > 1 else []
     weighted = {r.name: r.weight for r in revisions if r.weight}
     if weighted:
-        out += [route.http(owner, weighted), route.grpc(owner, weighted)]
+        out += [route.http(owner, weighted, place), route.grpc(owner, weighted, place)]
     return tuple(out)

@@ -8,23 +8,19 @@ from aiservice.api.runtime import GRPC_PORT, REVISION_HEADER
 from aiservice.api.service import AIService
 from aiservice.core import names
 from aiservice.core.render.meta import meta
-from aiservice.core.world import Manifest
+from aiservice.core.world import Manifest, Place
 
-GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "kserve"}
-DOMAIN = "localhost"
 GRPC_SERVICE = "inference.GRPCInferenceService"
 
 
-def hostname(owner: AIService) -> str:
-    return f"{owner.metadata.name}.{owner.metadata.namespace}.{DOMAIN}"
-
-
-def _route(owner: AIService, kind: str, rule: Manifest) -> Manifest:
+def _route(owner: AIService, kind: str, rule: Manifest, place: Place) -> Manifest:
+    gateway = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": place.gateway, "namespace": place.namespace}
+    hosts = [place.hostname(owner.metadata.name, owner.metadata.namespace)]
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": kind,
         "metadata": meta(owner, owner.metadata.name),
-        "spec": {"parentRefs": [GATEWAY], "hostnames": [hostname(owner)], "rules": [rule]},
+        "spec": {"parentRefs": [gateway], "hostnames": hosts, "rules": [rule]},
     }
 
 
@@ -39,14 +35,14 @@ def _backend(name: str, port: int, revision: str, weight: int) -> Manifest:
     }
 
 
-def http(owner: AIService, weights: Mapping[str, int]) -> Manifest:
+def http(owner: AIService, weights: Mapping[str, int], place: Place) -> Manifest:
     """`weights`: revision -> percent, adding up to 100."""
     name = owner.metadata.name
     backends = [_backend(names.predictor(name, r), 80, r, w) for r, w in weights.items()]
-    return _route(owner, "HTTPRoute", {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends})
+    return _route(owner, "HTTPRoute", {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends}, place)
 
 
-def grpc(owner: AIService, weights: Mapping[str, int]) -> Manifest:
+def grpc(owner: AIService, weights: Mapping[str, int], place: Place) -> Manifest:
     name = owner.metadata.name
     backends = [_backend(names.grpc(name, r), GRPC_PORT, r, w) for r, w in weights.items()]
-    return _route(owner, "GRPCRoute", {"matches": [{"method": {"service": GRPC_SERVICE}}], "backendRefs": backends})
+    return _route(owner, "GRPCRoute", {"matches": [{"method": {"service": GRPC_SERVICE}}], "backendRefs": backends}, place)

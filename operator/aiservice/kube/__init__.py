@@ -1,0 +1,1 @@
+"""The Kubernetes world: the same reconcile over a real cluster, driven by kopf."""

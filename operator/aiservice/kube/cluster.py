@@ -1,0 +1,140 @@
+"""The API server in five verbs: get, list, apply, delete, and apply to a status. Everything else of the client stays in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from kubernetes.aio import client, config
+from kubernetes.aio.client import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
+
+from aiservice.core.world import Manifest
+
+FIELD_MANAGER = "aiservice"
+
+
+class Rejected(Exception):
+    """The API server refused an object; the message names it and says why."""
+
+
+class Cluster:
+    """One connection; `async with Cluster() as cluster`."""
+
+    def __init__(self) -> None:
+        self._api: client.ApiClient | None = None
+        self._dynamic: Any = None
+        self.writes = 0
+        """How many requests asked the API server to change something."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            await config.load_kube_config()
+        self._api = client.ApiClient()
+        self._dynamic = await DynamicClient(self._api)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._api is not None:
+            await self._api.close()
+
+    @property
+    def api(self) -> client.ApiClient:
+        """The client underneath, for the Lease."""
+        assert self._api is not None
+        return self._api
+
+    async def has(self, api_version: str, kind: str) -> bool:
+        """Whether the cluster knows this kind."""
+        try:
+            await self._dynamic.resources.get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
+        """The object, or None."""
+        try:
+            found = await (await self._resource(api_version, kind)).get(name=name, namespace=namespace)
+        except NotFoundError:
+            return None
+        return _plain(found)
+
+    async def list(self, api_version: str, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
+        """Objects with all of these labels."""
+        selector = ",".join(f"{k}={v}" for k, v in labels.items())
+        try:
+            resource = await self._resource(api_version, kind)
+        except ResourceNotFoundError:
+            return []
+        found = _plain(await resource.get(namespace=namespace, label_selector=selector))
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in found["items"]]
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply with our field manager; what others changed of it is taken back. Raises Rejected."""
+        meta = manifest["metadata"]
+        resource = await self._resource(manifest["apiVersion"], manifest["kind"])
+        self.writes += 1
+        try:
+            done = await resource.server_side_apply(
+                body=manifest, name=meta["name"], namespace=meta.get("namespace"), field_manager=FIELD_MANAGER, force_conflicts=True
+            )
+        except (ApiException, DynamicApiError) as error:
+            raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        return _plain(done)
+
+    async def create(self, manifest: Manifest) -> bool:
+        """False if there is one of that name already."""
+        meta = manifest["metadata"]
+        self.writes += 1
+        try:
+            await (await self._resource(manifest["apiVersion"], manifest["kind"])).create(body=manifest, namespace=meta["namespace"])
+        except (ApiException, DynamicApiError) as error:
+            if error.status == 409:
+                return False
+            raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        return True
+
+    async def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
+        """Gone, or gone already."""
+        self.writes += 1
+        try:
+            await (await self._resource(api_version, kind)).delete(name=name, namespace=namespace)
+        except NotFoundError:
+            return
+
+    async def apply_status(self, api_version: str, kind: str, name: str, namespace: str, status: Manifest) -> None:
+        """The whole status: what is no longer in it is removed. Raises Rejected."""
+        resource = await self._resource(api_version, kind)
+        body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "status": status}
+        self.writes += 1
+        try:
+            await resource.status.server_side_apply(
+                body=body, name=name, namespace=namespace, field_manager=FIELD_MANAGER, force_conflicts=True
+            )
+        except NotFoundError:
+            return
+        except (ApiException, DynamicApiError) as error:
+            raise Rejected(f"status of {kind} {name}: {_reason(error)}") from None
+
+    async def _resource(self, api_version: str, kind: str) -> Any:
+        return await self._dynamic.resources.get(api_version=api_version, kind=kind)
+
+
+def _plain(found: Any) -> Manifest:
+    out: Manifest = found.to_dict()
+    return out
+
+
+def _reason(error: Any) -> str:
+    """The API server's own sentence."""
+    import json
+
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,146 @@
+"""The operator: one leader at a time, kopf watches, one caretaker an object."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+import aiohttp
+import kopf
+from aiohttp import web
+from kubernetes.aio.leaderelection import electionconfig, leaderelection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from aiservice.api.service import GROUP, PLURAL, VERSION
+from aiservice.api.status import Decision, DecisionKind
+from aiservice.core import names
+from aiservice.core.world import Manifest
+from aiservice.kube.caretaker import Caretaker
+from aiservice.kube.cluster import Cluster
+from aiservice.kube.settings import Settings
+from aiservice.kube.telemetry import Telemetry
+from aiservice.kube.world import KubeWorld
+
+log = logging.getLogger("aiservice")
+
+LEASE, DEADLINE, RETRY = 8.0, 6.0, 2.0
+"""Seconds: a leader that is lost is followed after LEASE; one that cannot renew for DEADLINE stops by itself, before that."""
+BAD_NEWS = {DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSED, DecisionKind.INSUFFICIENT_EVIDENCE}
+WATCHED = (
+    ("serving.kserve.io", "v1beta1", "inferenceservices"),
+    ("gateway.networking.k8s.io", "v1", "httproutes"),
+    ("", "v1", "pods"),
+)
+"""What we own or what follows from it; an event of it wakes its service's caretaker."""
+
+
+class Operator:
+    """Everything of one process that leads."""
+
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, settings: Settings, telemetry: Telemetry) -> None:
+        self._cluster, self._session, self._settings, self._telemetry = cluster, session, settings, telemetry
+        self._tasks: dict[tuple[str, str], tuple[Caretaker, asyncio.Task[None]]] = {}
+
+    def registry(self) -> kopf.OperatorRegistry:
+        """kopf's handlers: every event of a service or of something of it ends in a wake-up."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._service_event)
+        for group, version, plural in WATCHED:
+            kopf.on.event(group, version, plural, labels={names.SERVICE_LABEL: kopf.PRESENT}, registry=registry)(self._owned_event)
+        return registry
+
+    async def _service_event(self, name: str, namespace: str | None, **_: Any) -> None:
+        self._telemetry.synced = True
+        self._wake(namespace or "default", name)
+
+    async def _owned_event(self, labels: Mapping[str, str], namespace: str | None, **_: Any) -> None:
+        key = (namespace or "default", labels[names.SERVICE_LABEL])
+        if key in self._tasks:
+            self._wake(*key)
+
+    def _wake(self, namespace: str, name: str) -> None:
+        key = (namespace, name)
+        if key not in self._tasks or self._tasks[key][1].done():
+            world = KubeWorld(self._cluster, self._session, self._settings.place)
+            care = Caretaker(name, namespace, self._cluster, world, self._telemetry, self._tell)
+            self._tasks[key] = (care, asyncio.create_task(care.run(), name=f"{namespace}/{name}"))
+        self._tasks[key][0].wake()
+
+    async def _tell(self, body: Manifest, decision: Decision) -> None:
+        kind = "Warning" if decision.kind in BAD_NEWS else "Normal"
+        gate = f" by {decision.gate}" if decision.gate else ""
+        text = f"{decision.revision}{gate}: {decision.message}"
+        kopf.event(cast(kopf.Body, body), type=kind, reason=decision.kind.value, message=text[:1024])
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        settings = kopf.OperatorSettings()
+        settings.posting.enabled = True
+        settings.posting.level = logging.CRITICAL + 1  # our events only, not kopf's log lines
+        settings.networking.request_timeout = 30
+        try:
+            await kopf.operator(
+                registry=self.registry(),
+                settings=settings,
+                standalone=True,
+                clusterwide=not self._settings.watch,
+                namespaces=[self._settings.watch] if self._settings.watch else [],
+            )
+        finally:
+            for _, task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+
+
+async def serve(settings: Settings) -> int:
+    """Answer probes, wait to lead, lead, and leave when the lead is lost: the next process starts clean."""
+    telemetry = Telemetry()
+    runner = web.AppRunner(telemetry.app(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, None, settings.port).start()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    timeout = aiohttp.ClientTimeout(total=30, sock_connect=2)
+    async with Cluster() as cluster, aiohttp.ClientSession(timeout=timeout) as session:
+
+        async def lead() -> None:
+            telemetry.leading = True
+            log.info("%s leads", settings.identity)
+            await Operator(cluster, session, settings, telemetry).run()
+
+        async def lost() -> None:
+            log.error("%s lost the lead; leaving", settings.identity)
+
+        lock = LeaseLock("aiservice-operator", settings.namespace, settings.identity, cluster.api)
+        config = electionconfig.Config(
+            lock, lease_duration=LEASE, renew_deadline=DEADLINE, retry_period=RETRY, onstarted_leading=lead, onstopped_leading=lost
+        )
+        election = asyncio.create_task(leaderelection.LeaderElection(config).run(), name="election")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({election, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        told_to = stop.is_set()
+        others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=5)
+    await runner.cleanup()
+    return 0 if told_to else 1
+
+
+def main() -> None:
+    """Entry point of the operator's image."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = Settings.of()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(asyncio.run(serve(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Pods -> what runs of each revision. Pure: API objects in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from aiservice.api.runtime import CONTAINER, REFUSED, Refusal
+from aiservice.core import names
+from aiservice.core.world import Manifest, Running
+
+LOUD = (
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+)
+
+
+def revision(pod: Manifest) -> str | None:
+    """Whose pod it is: KServe hands an InferenceService's labels to its pods."""
+    found = pod["metadata"].get("labels", {}).get(names.REVISION_LABEL)
+    return str(found) if found else None
+
+
+def leaving(pod: Manifest) -> bool:
+    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def ready(pod: Manifest) -> bool:
+    """The kubelet says so; whether its answers are right is another question."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return not leaving(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def run(pod: Manifest) -> str:
+    """Changes whenever the predictor in it starts anew."""
+    return f"{pod['metadata']['uid']}.{_predictor(pod).get('restartCount', 0)}"
+
+
+def address(pod: Manifest) -> str | None:
+    found = pod.get("status", {}).get("podIP")
+    return str(found) if found else None
+
+
+def refused(pod: Manifest) -> Refusal | None:
+    """A predictor that will not load its model says why in its termination message."""
+    state = _predictor(pod)
+    for past in (state.get("state", {}), state.get("lastState", {})):
+        ended = past.get("terminated")
+        if ended and ended.get("exitCode") == REFUSED:
+            try:
+                return Refusal.model_validate_json(ended.get("message", ""))
+            except ValidationError:
+                return Refusal(reason="DamagedBundle", message=ended.get("message") or "the predictor refused its model without a word")
+    return None
+
+
+def words(pod: Manifest) -> str:
+    """What a person would want to know of a pod that is not ready."""
+    status = pod.get("status", {})
+    for c in status.get("conditions", ()):
+        if c["type"] == "PodScheduled" and c["status"] == "False":
+            return f"cannot be scheduled: {c.get('message', c.get('reason', ''))}"
+    for state in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
+        waiting, ended = state.get("state", {}).get("waiting"), state.get("lastState", {}).get("terminated")
+        last = (
+            f"; it ended {state.get('restartCount', 0)} times, last with status {ended.get('exitCode')}: {ended.get('message', '')[:300]}"
+            if ended
+            else ""
+        )
+        if waiting and waiting.get("reason") in LOUD:
+            return f"{state['name']}: {waiting['reason']}: {waiting.get('message', '')[:300]}{last}"
+        if ended:
+            return f"{state['name']}{last}"
+    return f"{status.get('phase', 'Unknown').lower()}, not ready yet"
+
+
+def running(
+    pods: Sequence[Manifest], answers: Mapping[str, bool], wrong: Mapping[str, str], digests: Mapping[str, str]
+) -> dict[str, Running]:
+    """Revision -> what runs. `answers`: runs whose golden requests were right; `wrong`: those whose were not, and how; `digests`: run -> model."""
+    out: dict[str, Running] = {}
+    for name in sorted({r for p in pods if (r := revision(p))}):
+        own = [p for p in pods if revision(p) == name and not leaving(p)]
+        good = [p for p in own if ready(p) and answers.get(run(p))]
+        mismatch = next((wrong[run(p)] for p in own if run(p) in wrong), None)
+        refusal = next((found for p in own if (found := refused(p))), None)
+        if refusal is None and mismatch:
+            refusal = Refusal(reason="GoldenMismatch", message=mismatch[:2048])
+        digest = next((digests[run(p)] for p in own if run(p) in digests), None)
+        waiting = next((words(p) for p in own if p not in good), "ready" if good else "no pod yet")
+        out[name] = Running(len(own), len(good), digest, refusal, waiting)
+    return out
+
+
+def _predictor(pod: Manifest) -> dict[str, Any]:
+    states = pod.get("status", {}).get("containerStatuses", ())
+    return next((dict(s) for s in states if s.get("name") == CONTAINER), {})

@@ -1,0 +1,48 @@
+"""The operator's environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiservice.core.world import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """AISERVICE_GATEWAY, AISERVICE_GATEWAY_NAMESPACE, AISERVICE_DOMAIN, AISERVICE_GATEWAY_PORT, AISERVICE_WATCH_NAMESPACE, POD_NAMESPACE, POD_NAME."""
+
+    place: Place
+    watch: str
+    """Namespace to look after; empty: all."""
+    namespace: str
+    """Our own, where the Lease is."""
+    identity: str
+    port: int
+    """Of /metrics, /healthz, /readyz."""
+
+    @classmethod
+    def of(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Raises ValueError that names the variable."""
+        return cls(
+            place=Place(
+                gateway=env.get("AISERVICE_GATEWAY", "gateway"),
+                namespace=env.get("AISERVICE_GATEWAY_NAMESPACE", "kserve"),
+                domain=env.get("AISERVICE_DOMAIN", "localhost"),
+                port=_port(env, "AISERVICE_GATEWAY_PORT", 80),
+            ),
+            watch=env.get("AISERVICE_WATCH_NAMESPACE", ""),
+            namespace=env.get("POD_NAMESPACE", "default"),
+            identity=env.get("POD_NAME") or f"{os.uname().nodename}.{os.getpid()}",
+            port=_port(env, "AISERVICE_OPERATOR_PORT", 8080),
+        )
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    given = env.get(name, "")
+    if not given:
+        return default
+    if not given.isdigit() or not 0 < int(given) < 65536:
+        raise ValueError(f"{name} is {given!r}, expected a port from 1 to 65535")
+    return int(given)

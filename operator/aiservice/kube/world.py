@@ -1,0 +1,170 @@
+"""The Kubernetes World: one service's objects in a cluster, its status on the AIService."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import aiohttp
+
+from aiservice.api.runtime import HTTP_PORT
+from aiservice.api.service import API_VERSION, KIND, AIService
+from aiservice.api.status import AIServiceStatus, Decision
+from aiservice.core import names
+from aiservice.core.render.inference import TOKEN_KEY
+from aiservice.core.render.meta import meta
+from aiservice.core.world import Command, Manifest, Observed, Place, Plan, Totals, Verb
+from aiservice.kube import differ, pods, routes
+from aiservice.kube.cluster import Cluster
+from aiservice.measure import golden, scrape
+from aiservice.measure.client import UNREACHABLE, Predictor
+from aiservice.measure.measures import Measures, slo
+
+OWNED = (
+    ("serving.kserve.io/v1beta1", "InferenceService"),
+    ("v1", "Service"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"),
+)
+"""Kinds that we render, in the order in which they are applied; pruned in the reverse."""
+COMMAND = "aiservice.dev/command"
+"""Annotation: `promote`, `abort` or `retry`, a colon and anything that makes it another command than the last."""
+
+
+class KubeWorld:
+    """One service. It keeps nothing that cannot be found again; what it remembers saves requests only."""
+
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, place: Place) -> None:
+        self.cluster, self.session, self.place = cluster, session, place
+        self.measures = Measures(self._predictors)
+        self._pods: list[Manifest] = []
+        self._token = ""
+        self._service = ""
+        self._right: dict[str, bool] = {}
+        self._wrong: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
+        self._applied: dict[tuple[str, str], tuple[str, str]] = {}
+        self.annotations: dict[str, str] = {}
+
+    async def observe(self, service: AIService) -> Observed:
+        """Pods, the gateway's word on the route, counters while they matter, the replay, new labels."""
+        name, namespace = service.metadata.name, service.metadata.namespace
+        self._service = name
+        self._token = self._token or await self._ensure_token(service)
+        self._pods, route = await asyncio.gather(
+            self.cluster.list("v1", "Pod", namespace, names.labels(name)),
+            self.cluster.get("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace),
+        )
+        await asyncio.gather(*(self._verify(p) for p in self._pods if pods.ready(p) and pods.run(p) not in self._right))
+        state = service.status.rollout
+        seen = Observed(
+            now=datetime.now(UTC),
+            running=pods.running(self._pods, self._right, self._wrong, self._digests),
+            routed=routes.weights(route, name, [r.name for r in service.status.revisions]),
+            replay=self.measures.replayed,
+            command=_command(self.annotations),
+            url=f"{self.place.url(name, namespace)}/v2/models/{name}",
+            place=self.place,
+        )
+        if state.candidate is None or state.stable is None:
+            return seen
+        pair = (state.stable, state.candidate)
+        totals, labelled = await asyncio.gather(self._totals(service, pair), self.measures.labelled(service, pair))
+        return replace(seen, totals=totals, labelled=labelled)
+
+    async def apply(self, service: AIService, plan: Plan) -> None:
+        """Write what differs, and nothing else; take away what is no longer rendered."""
+        name, namespace = service.metadata.name, service.metadata.namespace
+        live = {
+            (kind, o["metadata"]["name"]): o
+            for api, kind in OWNED
+            for o in await self.cluster.list(api, kind, namespace, names.labels(name))
+        }
+        for wanted in plan.objects:
+            await self._apply_one(wanted, live.pop((wanted["kind"], wanted["metadata"]["name"]), None))
+        for kind, other in sorted(live, key=lambda k: -[kind for _, kind in OWNED].index(k[0])):
+            if "deletionTimestamp" not in live[kind, other]["metadata"]:
+                await self.cluster.delete(next(api for api, k in OWNED if k == kind), kind, other, namespace)
+        self.measures.want(service, plan.replay)
+
+    async def report(self, service: AIService, status: AIServiceStatus, decisions: Sequence[Decision]) -> None:
+        """The status subresource."""
+        await self.cluster.apply_status(API_VERSION, KIND, service.metadata.name, service.metadata.namespace, status.wire())
+
+    async def close(self) -> None:
+        await self.measures.close()
+
+    async def _apply_one(self, wanted: Manifest, live: Manifest | None) -> None:
+        key = (wanted["kind"], wanted["metadata"]["name"])
+        mark = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        if live is not None and self._applied.get(key) == (mark, live["metadata"]["resourceVersion"]):
+            return
+        if differ.changed(live, wanted):
+            done = await self.cluster.apply(wanted)
+            self._applied[key] = (mark, done["metadata"]["resourceVersion"])
+
+    async def _ensure_token(self, service: AIService) -> str:
+        """The Secret that opens the predictors' private endpoints to us; made once."""
+        name, namespace = names.token(service.metadata.name), service.metadata.namespace
+        found = await self.cluster.get("v1", "Secret", name, namespace)
+        if found is None:
+            value = secrets.token_urlsafe(32)
+            made = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": meta(service, name),
+                "stringData": {TOKEN_KEY: value},
+                "type": "Opaque",
+            }
+            if await self.cluster.create(made):
+                return value
+            found = await self.cluster.get("v1", "Secret", name, namespace) or {}
+        import base64
+
+        return base64.b64decode(found["data"][TOKEN_KEY]).decode()
+
+    def _predictor(self, pod: Manifest) -> Predictor:
+        url = f"http://{pods.address(pod)}:{HTTP_PORT}"
+        return Predictor(pods.revision(pod) or "", url, self._service, self._token, self.session)
+
+    def _predictors(self, revision: str) -> list[Predictor]:
+        return [self._predictor(p) for p in self._pods if pods.revision(p) == revision and pods.ready(p) and self._right.get(pods.run(p))]
+
+    async def _verify(self, pod: Manifest) -> None:
+        """Golden requests over the wire, once for each run of a predictor; a Pod that cannot be asked is asked again."""
+        run, predictor = pods.run(pod), self._predictor(pod)
+        try:
+            wrong = await golden.check(predictor)
+            text = await predictor.metrics()
+        except UNREACHABLE:
+            return
+        if wrong:
+            self._wrong[run] = wrong
+            return
+        digest = scrape.digest(text)
+        if digest:
+            self._digests[run] = digest
+        self._right[run] = True
+
+    async def _totals(self, service: AIService, pair: tuple[str, str]) -> dict[str, Totals]:
+        ready = [(p, self._predictor(p)) for p in self._pods if pods.revision(p) in pair and pods.ready(p)]
+        texts = await asyncio.gather(*(predictor.metrics() for _, predictor in ready), return_exceptions=True)
+        return {
+            pods.run(p): Totals(pods.revision(p) or "", scrape.all_counts(text, slo(service)), arrivals=True)
+            for (p, _), text in zip(ready, texts, strict=True)
+            if isinstance(text, str)
+        }
+
+
+def _command(annotations: dict[str, str]) -> Command | None:
+    """`promote:3` and the like; anything else is no command."""
+    text = annotations.get(COMMAND, "")
+    verb, _, mark = text.partition(":")
+    return Command(text[:64], Verb(verb)) if mark and verb in set(Verb) else None

@@ -1,36 +1,18 @@
-"""aiservice: what a person types."""
+"""aiservice: what a person types. Each command imports what it needs: help, and a mistyped word, are answered at once."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
-from rich.console import Console
-from rich.live import Live
 
 from aiservice import __version__
-from aiservice.api.crd import crd
-from aiservice.api.service import AIService
-from aiservice.api.status import RevisionStatus, Role
-from aiservice.cli import remote
 from aiservice.cli.bundles import bundles
-from aiservice.cli.exits import BAD_INPUT, NOT_FOUND, NOT_READY, fail
-from aiservice.cli.table import line_of, overview, watched
-from aiservice.core import names
-from aiservice.core.render import everything
-from aiservice.core.render.runtime import serving_runtime
-from aiservice.core.world import Manifest
-from aiservice.local import manifest
-from aiservice.local.store import Store
-from aiservice.local.up import CannotStart, Up
+from aiservice.cli.exits import BAD_INPUT, NOT_READY, err, fail, out, saying
 
 app = typer.Typer(
     help="Serve models, and never ship a worse one. Start with: [bold]aiservice up -f service.yaml[/bold]",
@@ -40,10 +22,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bundles, name="bundle")
-PLAIN_WIDTH = 200
-"""Columns where there is no terminal to ask."""
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Format(StrEnum):
@@ -74,9 +52,14 @@ def up(
     listen: Annotated[str, typer.Option(help="Address that the gateway listens on; 0.0.0.0 lets others in.")] = "127.0.0.1",
 ) -> None:
     """Serve what the manifests say, here, until Ctrl-C. Saving a manifest is applying it."""
-    run = Up(file, listen, port, lambda n, d: err.print(line_of(n, d)), lambda n, text: err.print(f"[bold]{n}[/bold]  {text}"))
+    import asyncio
+
+    from aiservice.cli.table import line_of
+    from aiservice.local import manifest
+    from aiservice.local.up import CannotStart, Up
+
     try:
-        asyncio.run(run.run())
+        asyncio.run(Up(file, listen, port, lambda name, decision: err.print(line_of(name, decision)), saying).run())
     except manifest.Invalid as invalid:
         fail(BAD_INPUT, *[f"{invalid.path}: {p}" for p in invalid.problems])
     except CannotStart as reason:
@@ -86,6 +69,9 @@ def up(
 @app.command()
 def validate(file: Manifests) -> None:
     """Say whether manifests are right, and where not. Exit status 2 if one is not."""
+    from aiservice.core import names
+    from aiservice.local import manifest
+
     wrong = []
     for path in file:
         try:
@@ -100,30 +86,28 @@ def validate(file: Manifests) -> None:
 @app.command()
 def render(file: Manifests, output: Output = Format.YAML) -> None:
     """Print the objects that a new service is made of: what the operator applies and what `up` runs."""
-    objects: list[Manifest] = []
-    for path in file:
-        try:
-            service = manifest.read(path)
-        except manifest.Invalid as invalid:
-            fail(BAD_INPUT, *[f"{path}: {p}" for p in invalid.problems])
-        made_from = names.template(service.spec)
-        revision = RevisionStatus(name=names.revision(made_from), role=Role.STABLE, template=made_from, weight=100)
-        objects += everything(service, [revision])
-    if output is Format.JSON:
-        sys.stdout.write(json.dumps(objects, indent=2) + "\n")
-    else:
-        sys.stdout.write(yaml.safe_dump_all(objects, sort_keys=False))
+    from aiservice.cli import show
+
+    sys.stdout.write(show.rendered(file, json=output is Format.JSON))
 
 
 @app.command(name="crd")
 def print_crd() -> None:
     """Print the CustomResourceDefinition, for kubectl apply."""
+    import yaml
+
+    from aiservice.api.crd import crd
+
     sys.stdout.write(yaml.safe_dump(crd(), sort_keys=False, width=140))
 
 
 @app.command()
 def runtime(image: Annotated[str, typer.Option(help="The predictor's image.")] = "aiservice-predictor:latest") -> None:
     """Print the ClusterServingRuntime that KServe runs our predictors with."""
+    import yaml
+
+    from aiservice.core.render.runtime import serving_runtime
+
     sys.stdout.write(yaml.safe_dump(serving_runtime(image), sort_keys=False))
 
 
@@ -134,82 +118,42 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay, and follow it.")] = False,
 ) -> None:
     """Revisions, weights, the evidence of each gate, and why. Exit status 1 if a service is not Ready, 3 if there is none."""
-    if watch and output in (Format.TABLE, Format.WIDE):
-        _watch(name, output is Format.WIDE)
-        return
-    services = _services(name)
-    if output in (Format.JSON, Format.YAML):
-        found = [s.status.wire() for s, _ in services] if name else [s.wire() for s, _ in services]
-        body = found[0] if name else {"apiVersion": "v1", "kind": "List", "items": found}
-        sys.stdout.write(json.dumps(body, indent=2) + "\n" if output is Format.JSON else yaml.safe_dump(body, sort_keys=False))
-    elif name:
-        out.print(watched(*services[0], wide=output is Format.WIDE))
+    from aiservice.cli import show
+
+    structured = output in (Format.JSON, Format.YAML)
+    if watch and structured:
+        fail(BAD_INPUT, f"--watch follows the table: leave out -o {output.value}")
+    if watch:
+        show.follow(name, wide=output is Format.WIDE)
+    elif structured:
+        sys.stdout.write(show.as_data(name, json=output is Format.JSON))
     else:
-        out.print(overview(services))
-    if not all(_ready(s) for s, _ in services):
+        out.print(show.picture(name, wide=output is Format.WIDE))
+    if not watch and not show.all_ready(name):
         raise typer.Exit(NOT_READY)
-
-
-def _ready(service: AIService) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in service.status.conditions)
-
-
-def _services(name: str | None) -> list[tuple[AIService, bool]]:
-    """(service, whether an `up` looks after it). Leaves with NOT_FOUND where there is none."""
-    stores = [Store.of(name)] if name else Store.every()
-    try:
-        found = [(s, store.running) for store in stores if (s := store.load()) is not None]
-    except ValueError as error:
-        fail(BAD_INPUT, str(error))
-    if not found:
-        others = ", ".join(s.name for s in Store.every())
-        hint = f"; there are: {others}" if others else "; start one: aiservice up -f service.yaml"
-        fail(NOT_FOUND, f"there is no service {name!r} here{hint}" if name else f"there is no service here{hint}")
-    return found
-
-
-def _watch(name: str | None, wide: bool) -> None:
-    import time
-
-    def picture() -> object:
-        services = _services(name)
-        return watched(*services[0], wide=wide) if name else overview(services)
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        if not out.is_terminal:
-            last = ""
-            while True:
-                with out.capture() as capture:
-                    out.print(picture())
-                if capture.get() != last:
-                    last = capture.get()
-                    sys.stdout.write(last)
-                    sys.stdout.flush()
-                time.sleep(0.5)
-        with Live(console=out, auto_refresh=False, screen=False) as live:
-            while True:
-                live.update(picture(), refresh=True)  # type: ignore[arg-type]
-                time.sleep(0.5)
-    except KeyboardInterrupt:
-        return
 
 
 @app.command()
 def promote(name: Name) -> None:
     """Give the candidate all requests now, whatever the gates say."""
+    from aiservice.cli import remote
+
     out.print(remote.command(name, "promote"))
 
 
 @app.command()
 def abort(name: Name) -> None:
     """Take the requests from the candidate and remember it as rejected."""
+    from aiservice.cli import remote
+
     out.print(remote.command(name, "abort"))
 
 
 @app.command()
 def retry(name: Name) -> None:
     """Forget that the wanted revision was rejected and try it once more."""
+    from aiservice.cli import remote
+
     out.print(remote.command(name, "retry"))
 
 
@@ -221,6 +165,8 @@ def predict(
     ],
 ) -> None:
     """Send one inference request through the gateway and print the answer."""
+    from aiservice.cli import remote
+
     sys.stdout.write(remote.predict(name, remote.text(data)) + "\n")
 
 
@@ -233,13 +179,18 @@ def label(
     ] = None,
 ) -> None:
     """Say what the right decisions were, by request id; the quality gate counts them."""
-    body = remote.text(data) if data else json.dumps({"labels": remote.pairs(labels or [])})
-    out.print(remote.label(name, body))
+    from aiservice.cli import remote
+
+    out.print(remote.label(name, remote.text(data) if data else remote.pairs(labels or [])))
 
 
 @app.command()
 def down(name: Name) -> None:
     """End what a killed `aiservice up` left running. State and evidence stay; `up` goes on from them."""
+    import asyncio
+
+    from aiservice.cli import remote
+
     out.print(asyncio.run(remote.down(name)))
 
 

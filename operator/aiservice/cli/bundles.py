@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aiservice.bundle import read
 from aiservice.cli.exits import BAD_INPUT, fail
 
 bundles = typer.Typer(help="Look into a model bundle, or one .onnx file.", no_args_is_help=True)
@@ -38,6 +37,8 @@ def verify(
     path: Place, digest: Annotated[str | None, typer.Option(help="sha256:... that it must have.", show_default=False)] = None
 ) -> None:
     """Check every file against bundle.json. Exit status 2 if anything differs."""
+    from aiservice.bundle import read
+
     try:
         opened = read.load(path, digest)
     except read.Refused as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 import typer
@@ -15,7 +16,16 @@ BAD_INPUT = 2
 NOT_FOUND = 3
 """There is no such thing here."""
 
+PLAIN_WIDTH = 2000
+"""Columns where there is no terminal to ask: nothing is cut off."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def saying(name: str, words: str) -> None:
+    """Tell the person who started us, beside what we print."""
+    err.print(f"[bold]{escape(name)}[/bold]  {escape(words)}")
 
 
 def fail(status: int, *sentences: str) -> NoReturn:

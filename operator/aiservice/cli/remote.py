@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from aiservice.cli.exits import BAD_INPUT, NOT_FOUND, NOT_READY, fail
-from aiservice.local.process import Process
 from aiservice.local.store import Store, root
 
 TIMEOUT = 30.0
+PATIENCE = 30.0
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""What runs here is never asked through a proxy."""
 
 
 def text(data: str) -> str:
@@ -28,12 +32,12 @@ def text(data: str) -> str:
         fail(BAD_INPUT, f"{data[1:]}: cannot be read: {error}")
 
 
-def pairs(given: list[str]) -> dict[str, str]:
-    """ID=DECISION texts."""
+def pairs(given: list[str]) -> str:
+    """ID=DECISION texts, as the body of a request."""
     wrong = [g for g in given if "=" not in g]
     if wrong or not given:
         fail(BAD_INPUT, f"{wrong[0]!r} given, expected ID=DECISION" if wrong else "no labels given: ID=DECISION or -d @FILE")
-    return dict(g.rsplit("=", 1) for g in given)
+    return json.dumps({"labels": dict(g.rsplit("=", 1) for g in given)})
 
 
 def command(name: str, verb: str) -> str:
@@ -55,34 +59,37 @@ def predict(name: str, body: str) -> str:
 
 
 async def down(name: str) -> str:
-    store = Store.of(name)
-    if store.running:
-        fail(NOT_READY, f"an `aiservice up` looks after {name}: stop it with Ctrl-C there")
-    folders = [store.folder / "predictors", *(g for g in (root() / "gateways").glob("*") if not _held(g))]
+    from aiservice.local import gateway, replica
+    from aiservice.local.files import Locked, locked
+    from aiservice.local.process import marked
+
+    store = _known(name)
     ended = 0
-    for record in (r for f in folders for r in [*f.glob("*-*.json"), *f.glob("process.json")]):
-        kept = json.loads(record.read_text())
-        process = Process.find(kept["pid"], kept["born"])
-        if process:
-            await process.stop(30)
-            ended += 1
-        record.unlink(missing_ok=True)
+    try:
+        with locked(store.lock, f"aiservice down, pid {os.getpid()}"):
+            processes = [process for process, _ in marked(replica.MARK, store.folder / "predictors")]
+            for folder in gateway.forsaken(root() / "gateways", {name}):
+                found = gateway.left(folder)
+                await asyncio.gather(*(process.stop(PATIENCE) for process in found))
+                ended += len(found)
+            await asyncio.gather(*(process.stop(PATIENCE) for process in processes))
+            ended += len(processes)
+    except Locked as taken:
+        fail(NOT_READY, f"an `aiservice up` ({taken.holder}) looks after {name}: stop it with Ctrl-C there")
     return f"{name}: ended {ended} processes" if ended else f"{name}: nothing was running"
 
 
-def _held(gateway: Path) -> bool:
-    from aiservice.local.files import is_locked
-
-    return is_locked(gateway / "lock")
-
-
-def _running(name: str) -> tuple[Store, dict[str, Any]]:
+def _known(name: str) -> Store:
     store = Store.of(name)
     if not (store.folder / "service.json").exists():
         others = ", ".join(s.name for s in Store.every())
-        fail(
-            NOT_FOUND, f"there is no service {name!r} here" + (f"; there are: {others}" if others else "; start one: aiservice up -f FILE")
-        )
+        hint = f"; there are: {others}" if others else "; start one: aiservice up -f FILE"
+        fail(NOT_FOUND, f"there is no service {name!r} here{hint}")
+    return store
+
+
+def _running(name: str) -> tuple[Store, dict[str, Any]]:
+    store = _known(name)
     where = store.kept("control")
     if not store.running or not where:
         fail(NOT_READY, f"{name} is not looked after now: start it with aiservice up -f FILE")
@@ -92,7 +99,7 @@ def _running(name: str) -> tuple[Store, dict[str, Any]]:
 def _post(url: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
     request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json", **headers}, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with DIRECT.open(request, timeout=TIMEOUT) as answer:
             parsed: dict[str, Any] = json.load(answer)
             return parsed
     except urllib.error.HTTPError as error:

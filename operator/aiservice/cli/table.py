@@ -38,6 +38,12 @@ def _condition(service: AIService, kind: str) -> Condition | None:
     return next((c for c in service.status.conditions if c.type == kind), None)
 
 
+def ready(service: AIService, running: bool) -> bool:
+    """As its status says; one that nobody looks after is not."""
+    said = _condition(service, "Ready")
+    return running and said is not None and said.status == "True"
+
+
 def age(since: datetime, now: datetime) -> str:
     """12s, 5m, 3h, 2d."""
     left = max(0, int((now - since).total_seconds()))
@@ -53,10 +59,10 @@ def overview(services: Sequence[tuple[AIService, bool]]) -> Table:
     for column in ("NAME", "READY", "STABLE", "CANARY", "WEIGHT", "PHASE", "URL"):
         table.add_column(column, no_wrap=True)
     for service, running in services:
-        state, ready = service.status.rollout, _condition(service, "Ready")
+        state, said = service.status.rollout, _condition(service, "Ready")
         table.add_row(
             service.metadata.name,
-            (ready.status if ready else "Unknown") if running else "Unknown",
+            (said.status if said else "Unknown") if running else "Unknown",
             state.stable or "",
             state.candidate or "",
             f"{state.weight}" if state.candidate else "",
@@ -82,8 +88,7 @@ def watched(service: AIService, running: bool, *, wide: bool = False) -> Rendera
 
 
 def _head(service: AIService, running: bool) -> Text:
-    state, ready = service.status.rollout, _condition(service, "Ready")
-    good = running and ready is not None and ready.status == "True"
+    state, good = service.status.rollout, ready(service, running)
     head = Text.assemble((service.metadata.name, "bold"), "  ", ("Ready" if good else "Not ready", GOOD if good else BAD))
     head.append("  ")
     step = f" (step {state.step + 1} of {state.steps}, {state.weight} %)" if state.candidate and state.weight else ""
@@ -132,9 +137,9 @@ def _reasons(service: AIService, running: bool) -> list[RenderableType]:
             )
         ]
     out: list[RenderableType] = []
-    ready, stalled = _condition(service, "Ready"), _condition(service, "Stalled")
-    if ready and ready.status != "True":
-        out.append(Text(ready.message, BAD))
+    said, stalled = _condition(service, "Ready"), _condition(service, "Stalled")
+    if said and said.status != "True":
+        out.append(Text(said.message, BAD))
     if stalled and stalled.status == "True":
         out.append(Text(stalled.message, WAIT))
         if service.status.rollout.phase in (Phase.REJECTED, Phase.ROLLED_BACK):

@@ -40,8 +40,8 @@ def advise(current: int, use: float | None, bounds: Bounds) -> int:
 
 
 def settle(current: int, advice: Sequence[Advice], now: float, bounds: Bounds) -> int:
-    """Up at once, down to the most that was advised in the last PATIENCE seconds."""
+    """Up at once, down to the most that was advised in the last PATIENCE seconds. `advice` begins with the number that there was."""
     recent = [a.replicas for a in advice if now - a.at <= PATIENCE]
     latest = recent[-1] if recent else current
-    wanted = latest if latest >= current else max(recent)
+    wanted = latest if latest >= current else min(max(recent), current)
     return min(max(wanted, bounds.least), bounds.most)

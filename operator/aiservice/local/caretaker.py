@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from aiservice.local.world import LocalWorld
 
 log = logging.getLogger("aiservice")
 
+Stamp = tuple[int, int, int]
+
 SHORTEST = 0.1
+RESTS = 0.3
+"""Seconds that a manifest must not have changed before it is read."""
 HEARTBEAT = 10.0
 """Seconds between looks when nothing happens: what nobody told us of is seen then."""
 LONGEST_BACK_OFF = 30.0
@@ -33,7 +38,8 @@ class Caretaker:
         self._awake = asyncio.Event()
         self.looked = asyncio.Condition()
         """Notified after every look."""
-        self._stamp: tuple[int, int] | None = _stamp(path)
+        self._taken: tuple[Stamp | None] | None = None
+        """Stamp of the manifest that was read last; None before the first."""
         self._last: str = ""
 
     @property
@@ -56,7 +62,7 @@ class Caretaker:
                     self.looked.notify_all()
                 back_off, due = 1.0, min(plan.requeue or HEARTBEAT, HEARTBEAT)
             except OSError as error:
-                self._said(self.name, f"cannot save its state ({error.strerror or error}); it serves on, trying again in {back_off:.0f} s")
+                self._said(self.name, f"cannot save its state ({_words(error)}); it serves on, trying again in {back_off:.0f} s")
                 due = back_off
                 back_off = min(back_off * 2, LONGEST_BACK_OFF)
             except Exception:
@@ -81,19 +87,30 @@ class Caretaker:
             self._said(self.name, ready.message)
 
     def take_in(self) -> None:
-        """Saving the manifest is applying it. A manifest that is gone or invalid changes nothing but is said."""
+        """Saving the manifest is applying it. A manifest that is gone or invalid changes nothing but is said.
+
+        One that was written this moment waits until it rests: half a manifest may be a valid one.
+        """
+        stamp = _stamp(self.path)
+        if self._taken == (stamp,) or (self._taken and not _rests(stamp)):
+            return
+        self._read()
+        self._taken = (stamp,)
+
+    def _read(self) -> None:
         try:
             found = manifest.read(self.path)
             if found.metadata.name != self.name:
                 raise manifest.Invalid(self.path, [f"metadata.name: {found.metadata.name!r} given, this service is {self.name!r}"])
         except manifest.Invalid as invalid:
-            gone = not self.path.exists()
-            text = f"{self.path} was deleted" if gone else str(invalid)
+            text = str(invalid) if self.path.exists() else f"{self.path} was deleted"
             problem = f"{text}; {self.name} serves on with its last good manifest"
             if problem != self.world.problem:
                 self._said(self.name, problem)
             self.world.problem = problem
             return
+        if self.world.problem:
+            self._said(self.name, f"{self.path} is right again")
         self.world.problem = ""
         if found.spec != self.service.spec:
             generation = self.service.metadata.generation + 1
@@ -103,18 +120,27 @@ class Caretaker:
             self.service = changed
 
     async def watch(self) -> None:
-        """Wake when the manifest's file changes."""
+        """Wake when the manifest's file has changed."""
+        told = _stamp(self.path)
         while True:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(RESTS)
             stamp = _stamp(self.path)
-            if stamp != self._stamp:
-                self._stamp = stamp
+            if stamp != told and _rests(stamp):
+                told = stamp
                 self.wake()
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _rests(stamp: Stamp | None) -> bool:
+    return stamp is None or not 0 <= time.time() - stamp[0] / 1e9 < RESTS
+
+
+def _words(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error.strerror or str(error)
+
+
+def _stamp(path: Path) -> Stamp | None:
     try:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -13,6 +13,9 @@ from aiservice.core.render.route import GRPC_SERVICE
 Json = dict[str, Any]
 TYPE = "type.googleapis.com/envoy"
 ROUTES = "routes"
+OTHER_HOST = "envoy.retry_host_predicates.previous_hosts"
+OTHER_HOST_TYPE = "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+"""An inference changes nothing, so one whose predictor died is put to another; a model's own 5xx is an answer and never tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,21 @@ def weights(dump: Json, services: Sequence[Routed]) -> dict[str, dict[str, int]]
                     if owner:
                         out.setdefault(owner[0], {})[owner[1]] = int(share.get("weight", 0))
     return {name: {r: w for r, w in shares.items() if w} for name, shares in out.items()}
+
+
+def answers(stats: Json) -> dict[str, tuple[int, int]]:
+    """Cluster -> (answers 5xx, answers) that clients got, from its statistics; where a client stands (external, internal) matters not."""
+    out: dict[str, list[int]] = {}
+    for stat in stats.get("stats", ()):
+        cluster, _, what = stat["name"].removeprefix("cluster.").rsplit(".", 2)
+        out.setdefault(cluster, [0, 0])[what == "upstream_rq_completed"] += int(stat["value"])
+    return {cluster: (bad, total) for cluster, (bad, total) in out.items()}
+
+
+def ports(assignments: Json) -> set[int]:
+    """The ports in a file of endpoints."""
+    localities = [locality for a in assignments["resources"] for locality in a["endpoints"]]
+    return {e["endpoint"]["address"]["socket_address"]["port_value"] for locality in localities for e in locality["lb_endpoints"]}
 
 
 def _resources(items: Sequence[Json]) -> str:
@@ -190,7 +208,12 @@ def _weighted(s: Routed, shares: Mapping[str, int]) -> Json:
     return {
         "weighted_clusters": {"clusters": told},
         "timeout": f"{s.timeout + 5:.3f}s",
-        "retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 3},
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset",
+            "num_retries": 2,
+            "retry_host_predicate": [{"name": OTHER_HOST, "typed_config": {"@type": f"{TYPE}.{OTHER_HOST_TYPE}"}}],
+            "host_selection_retry_max_attempts": 5,
+        },
     }
 
 

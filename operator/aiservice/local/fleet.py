@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -15,9 +16,13 @@ from aiservice.api.base import amount
 from aiservice.core.world import Running
 from aiservice.local import autoscale
 from aiservice.local.autoscale import Advice, Bounds
-from aiservice.local.files import read_if_there
-from aiservice.local.process import Process, cpu_seconds, resident_bytes
-from aiservice.local.replica import Recipe, Replica
+from aiservice.local.process import cpu_seconds, marked, resident_bytes
+from aiservice.local.replica import MARK, Recipe, Replica
+
+Wanted = Mapping[str, tuple[Recipe, Bounds, Mapping[str, str]]]
+"""Revision -> how to start a predictor, how many, and what each requests."""
+STRAY = 10.0
+"""Seconds that a predictor which nobody wants any more has to end."""
 
 
 @dataclass(slots=True)
@@ -46,10 +51,30 @@ class Fleet:
     session: aiohttp.ClientSession
     changed: Callable[[], None]
     crews: dict[str, Crew] = field(default_factory=dict)
-    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+    _leaving: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    """Task that stops a replica -> its label."""
 
-    def want(self, wanted: Mapping[str, tuple[Recipe, Bounds, Mapping[str, str]]]) -> None:
-        """Revision -> what it takes. What is no longer wanted leaves; what is missing starts."""
+    def adopt(self, wanted: Wanted, serving: Container[int]) -> None:
+        """Take up the predictors that an earlier run left: those that are wanted, and were `serving` (HTTP ports that the gateway was told of),
+        serve on without a gap. The others end. To be called before `want`."""
+        found = sorted(marked(MARK, self.folder), key=lambda one: replica_port(one[1]) not in serving)
+        for process, env in found:
+            label = Path(env[MARK]).stem
+            revision, _, number = label.rpartition("-")
+            crew = self.crews.get(revision) or (Crew(*wanted[revision]) if revision in wanted else None)
+            if crew is None or int(number) in crew.replicas:
+                self._leave(process.stop(STRAY), label)
+                continue
+            self.crews[revision] = crew
+            replica = crew.replicas[int(number)] = self._replica(crew, int(number))
+            replica.adopt(process, env, ready=replica_port(env) in serving)
+            replica.start()
+
+    def _replica(self, crew: Crew, number: int) -> Replica:
+        return Replica(crew.recipe, number, self.folder, self.cache, self.session, self.changed)
+
+    def want(self, wanted: Wanted) -> None:
+        """What is no longer wanted leaves; what is missing starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for revision in self.crews.keys() - wanted.keys():
             for replica in self.crews.pop(revision).replicas.values():
@@ -58,18 +83,26 @@ class Fleet:
         for revision, (recipe, bounds, requests) in wanted.items():
             crew = self.crews.setdefault(revision, Crew(recipe, bounds, requests))
             crew.bounds = bounds
-            count = self._count(crew, now)
-            for number in range(count):
-                if number not in crew.replicas:
-                    crew.replicas[number] = Replica(crew.recipe, number, self.folder, self.cache, self.session, self.changed)
-                    crew.replicas[number].start()
-            for number in [n for n in crew.replicas if n >= count]:
+            size = self._count(crew, now)
+            while len(crew.replicas) < size:
+                number = self._free_number(crew)
+                crew.replicas[number] = self._replica(crew, number)
+                crew.replicas[number].start()
+            surplus = sorted(crew.replicas, key=lambda n: (not crew.replicas[n].ready, n))[size:]
+            for number in surplus:
                 self._dismiss(crew.replicas.pop(number))
+
+    def _free_number(self, crew: Crew) -> int:
+        """Not that of a replica which is still leaving: its log and its last words are its own."""
+        leaving = set(self._leaving.values())
+        return next(n for n in count() if n not in crew.replicas and f"{crew.recipe.revision}-{n}" not in leaving)
 
     def _count(self, crew: Crew, now: float) -> int:
         if crew.bounds.least == crew.bounds.most:
             return crew.bounds.least
         current = max(len(crew.replicas), crew.bounds.least)
+        if not crew.advice:
+            crew.advice.append(Advice(now, current))
         crew.advice.append(Advice(now, autoscale.advise(current, self._use(crew, now), crew.bounds)))
         crew.advice = [a for a in crew.advice if now - a.at <= autoscale.PATIENCE]
         return autoscale.settle(current, crew.advice, now, crew.bounds)
@@ -94,32 +127,12 @@ class Fleet:
         return sum(shares) / len(shares) if shares else None
 
     def _dismiss(self, replica: Replica) -> None:
-        task = asyncio.create_task(replica.stop(), name=f"stop {replica.label}")
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._leave(replica.stop(), replica.label)
 
-    async def adopted(self, patience: float) -> None:
-        """Return when every predictor that an earlier run left is looked after again and ready, or after `patience` seconds."""
-        deadline = time.monotonic() + patience
-        await asyncio.sleep(0)
-        while time.monotonic() < deadline:
-            if all(r.ready or r.process is None for crew in self.crews.values() for r in crew.replicas.values()):
-                return
-            await asyncio.sleep(0.02)
-
-    async def end_strays(self) -> None:
-        """End what an earlier run left and nobody wants any more."""
-        wanted = {r.label for crew in self.crews.values() for r in crew.replicas.values()} | {
-            t.get_name().split()[-1] for t in self._leaving
-        }
-        for record in sorted(self.folder.glob("*.json")):
-            if record.stem in wanted:
-                continue
-            kept = json.loads(read_if_there(record) or "null")
-            process = Process.find(kept["pid"], kept["born"]) if kept else None
-            if process:
-                await process.stop(10)
-            record.unlink(missing_ok=True)
+    def _leave(self, stop: Coroutine[None, None, None], label: str) -> None:
+        task = asyncio.create_task(stop, name=f"stop {label}")
+        self._leaving[task] = label
+        task.add_done_callback(self._leaving.pop)
 
     def running(self) -> dict[str, Running]:
         out = {}
@@ -138,12 +151,26 @@ class Fleet:
 
     async def stop(self) -> None:
         """Everything ends; returns when it has."""
-        self.want({})
+        for crew in self.crews.values():
+            for replica in crew.replicas.values():
+                self._dismiss(replica)
+        self.crews.clear()
         while self._leaving:
             await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    async def release(self) -> None:
-        """Everything runs on without us."""
+    async def kill(self) -> None:
+        """Everything ends at once, whoever started it."""
         for crew in self.crews.values():
             for replica in crew.replicas.values():
                 await replica.release()
+        for task in list(self._leaving):
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await asyncio.gather(*(process.kill() for process, _ in marked(MARK, self.folder)))
+
+
+def replica_port(env: Mapping[str, str]) -> int:
+    """Port of a running predictor, from its environment."""
+    with contextlib.suppress(ValueError):
+        return int(env.get("AISERVICE_HTTP_PORT", 0))
+    return 0

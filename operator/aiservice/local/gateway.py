@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import json
 import os
 import shutil
@@ -17,11 +19,18 @@ import aiohttp
 
 from aiservice.local import envoy
 from aiservice.local.envoy import Routed
-from aiservice.local.files import read_if_there, write_whole
-from aiservice.local.process import Process
+from aiservice.local.files import cut, is_locked, read_if_there, write_whole
+from aiservice.local.process import Process, marked
 
 START = 15.0
 """Seconds that Envoy has to come up."""
+FOUND = 3.0
+"""Seconds that one which an earlier run left has to answer."""
+MARK = "AISERVICE_GATEWAY"
+"""The variable by which it is found: its folder."""
+LONGEST_SOCKET = 100
+LONGEST_LOG = 8 * 2**20
+SILENT = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 class GatewayError(Exception):
@@ -40,76 +49,116 @@ def binary() -> str:
 class Gateway:
     """One address, any number of services. It outlives us if we are killed, and is found again."""
 
-    def __init__(self, folder: Path, address: str, port: int) -> None:
-        self.folder, self.address, self.port = folder, address, port
+    def __init__(self, folder: Path, address: str, port: int, services: Sequence[str] = ()) -> None:
+        self.folder, self.address, self.port, self.services = folder, address, port, sorted(services)
         self._watched = folder / "xds"
         self._admin = folder / "admin.sock"
+        self._log = folder / "envoy.log"
         self._written: dict[str, str] = {}
         self._process: Process | None = None
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def url(self) -> str:
-        host = "localhost" if self.address in ("127.0.0.1", "::1", "0.0.0.0", "::") else self.address
+        local = self.address in ("127.0.0.1", "::1", "0.0.0.0", "::")
+        host = "localhost" if local else f"[{self.address}]" if ":" in self.address else self.address
         return f"http://{host}:{self.port}"
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.alive
 
+    def check(self) -> None:
+        """Whether it could be started, before anything is touched. Raises GatewayError."""
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError:
+            raise GatewayError(f"--listen {self.address}: expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1") from None
+        if len(str(self._admin)) > LONGEST_SOCKET:
+            raise GatewayError(
+                f"{self._admin}: longer than the {LONGEST_SOCKET} characters of a socket's path; set AISERVICE_STATE to a shorter path"
+            )
+        binary()
+        if not left(self.folder):
+            _must_be_free(self.address, self.port)
+
+    def serving(self) -> set[int]:
+        """Ports of the predictors that an earlier run's gateway was told of."""
+        out = set()
+        for file in self._watched.glob("eds-*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                out |= envoy.ports(json.loads(file.read_text()))
+        return out
+
     async def start(self, services: Sequence[Routed]) -> bool:
-        """Bring it up, or find the one that an earlier run left. Returns whether it was found. Raises GatewayError."""
+        """Bring it up, or find the one that an earlier run left. Returns whether it was found. Raises GatewayError, OSError."""
         self._watched.mkdir(parents=True, exist_ok=True)
-        if len(str(self._admin)) > 100:
-            raise GatewayError(f"{self._admin}: too long for a socket; set AISERVICE_STATE to a shorter path")
+        self._written = {}
         self.write(services)
-        kept = json.loads(read_if_there(self.folder / "process.json") or "null")
-        self._process = Process.find(kept["pid"], kept["born"]) if kept else None
-        if self._process:
+        if await self._found():
             return True
         _must_be_free(self.address, self.port)
         self._admin.unlink(missing_ok=True)
         write_whole(self.folder / "envoy.json", envoy.bootstrap(str(self._watched), str(self._admin)))
+        write_whole(self.folder / "gateway.json", json.dumps(self._words))
         command = [binary(), "-c", str(self.folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-        self._process = Process.start([*command, "--drain-time-s", "5"], log=self.folder / "envoy.log")
-        write_whole(self.folder / "process.json", json.dumps({"pid": self._process.pid, "born": self._process.born}))
+        env = dict(os.environ) | {MARK: f"{self.folder}/"}
+        self._process = Process.start([*command, "--drain-time-s", "5", "--drain-strategy", "immediate"], log=self._log, env=env)
         deadline = time.monotonic() + START
         while not await self._listens():
             if not self._process.alive or time.monotonic() > deadline:
-                last = (read_if_there(self.folder / "envoy.log") or "").strip().splitlines()[-3:]
+                last = (read_if_there(self._log) or "").strip().splitlines()[-3:]
                 await self.stop(0)
                 raise GatewayError(f"envoy did not come up on {self.address}:{self.port}: {' | '.join(last) or 'no word from it'}")
             await asyncio.sleep(0.05)
         return False
 
+    @property
+    def _words(self) -> dict[str, Any]:
+        return {"address": self.address, "services": self.services}
+
+    async def _found(self) -> bool:
+        """The one that an earlier run left, if it answers and listens where it is to; any other ends."""
+        known, found = words(self.folder), left(self.folder)
+        if len(found) == 1 and known.get("address") == self.address:
+            self._process = found[0]
+            deadline = time.monotonic() + FOUND
+            while self._process.alive and time.monotonic() < deadline:
+                if await self._listens():
+                    write_whole(self.folder / "gateway.json", json.dumps(self._words))
+                    return True
+                await asyncio.sleep(0.05)
+        for process in found:
+            await process.stop(FOUND)
+        return False
+
     def write(self, services: Sequence[Routed]) -> None:
-        """Tell it what to do. Only what changed is written, endpoints before the clusters and routes that need them."""
+        """Tell it what to do. Only what changed is written: endpoints, then clusters, then the routes that need them. Raises OSError."""
         wanted = envoy.files(services, self.address, self.port, str(self._watched))
         for name in sorted(wanted, key=lambda n: (not n.startswith("eds"), n != "cds.json", n)):
             if self._written.get(name) != wanted[name]:
-                write_whole(self._watched / name, wanted[name])
-        for name in self._written.keys() - wanted.keys():
-            (self._watched / name).unlink(missing_ok=True)
+                write_whole(self._watched / name, wanted[name], durable=False)
+        if wanted.keys() != self._written.keys():
+            for file in self._watched.iterdir():
+                if file.name not in wanted:
+                    file.unlink(missing_ok=True)
         self._written = wanted
 
     async def weights(self, services: Sequence[Routed]) -> dict[str, dict[str, int]]:
         """Service -> revision -> percent, as it routes now; empty if it does not answer."""
+        cut(self._log, LONGEST_LOG)
         try:
             return envoy.weights(await self._get("/config_dump?resource=dynamic_route_configs"), services)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except SILENT:
             return {}
 
     async def counters(self) -> dict[str, tuple[int, int]]:
-        """Cluster -> (answers 5xx, answers) that clients got since Envoy began."""
+        """Cluster -> (answers 5xx, answers) that clients got since Envoy began; empty if it does not answer."""
         try:
-            seen = await self._get("/stats?format=json&filter=^cluster\\..*\\.external\\.upstream_rq_(5xx|completed)$")
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            seen = await self._get("/stats?format=json&filter=^cluster\\..*\\.(external|internal)\\.upstream_rq_(5xx|completed)$")
+        except SILENT:
             return {}
-        out: dict[str, list[int]] = {}
-        for stat in seen.get("stats", ()):
-            cluster, _, what = stat["name"].removeprefix("cluster.").partition(".external.upstream_rq_")
-            out.setdefault(cluster, [0, 0])[what == "completed"] = int(stat["value"])
-        return {cluster: (bad, total) for cluster, (bad, total) in out.items()}
+        return envoy.answers(seen)
 
     @property
     def run(self) -> str:
@@ -122,21 +171,25 @@ class Gateway:
 
     async def drain(self, patience: float) -> None:
         """Take no new connections; return when the open requests are answered, or after `patience` seconds."""
-        deadline = time.monotonic() + patience
-        try:
-            await self._call("POST", "/drain_listeners?graceful&skip_exit")
-            while time.monotonic() < deadline:
-                seen = await self._get("/stats?format=json&filter=^http\\.gateway\\.downstream_rq_active$")
-                if not any(s.get("value") for s in seen.get("stats", ())):
-                    return
-                await asyncio.sleep(0.05)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        if not self.alive:
             return
+        deadline, quiet = time.monotonic() + patience, 0
+        with contextlib.suppress(*SILENT):
+            await self._call("POST", "/drain_listeners?graceful&skip_exit")
+            await self._call("POST", "/drain_listeners")
+            while time.monotonic() < deadline and quiet < 3:
+                seen = await self._get("/stats?format=json&filter=^http\\.gateway\\.downstream_rq_active$")
+                quiet = 0 if any(s.get("value") for s in seen.get("stats", ())) else quiet + 1
+                await asyncio.sleep(0.05)
 
     async def stop(self, patience: float) -> None:
         if self._process:
             await self._process.stop(patience)
-            (self.folder / "process.json").unlink(missing_ok=True)
+        await self.close()
+
+    async def kill(self) -> None:
+        """At once, also one that was started this very moment."""
+        await asyncio.gather(*(process.kill() for process in left(self.folder)))
         await self.close()
 
     async def close(self) -> None:
@@ -148,7 +201,7 @@ class Gateway:
     async def _listens(self) -> bool:
         try:
             seen = await self._get("/stats?format=json&filter=^listener_manager.workers_started$|^listener_manager.total_listeners_active$")
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except SILENT:
             return False
         return len(seen.get("stats", ())) == 2 and all(s.get("value") for s in seen["stats"])
 
@@ -162,6 +215,26 @@ class Gateway:
         async with self._session.request(method, f"http://envoy{path}") as answer:
             answer.raise_for_status()
             return await answer.read()
+
+
+def left(folder: Path) -> list[Process]:
+    """The Envoys of this folder that run."""
+    return [process for process, _ in marked(MARK, folder)]
+
+
+def words(folder: Path) -> dict[str, Any]:
+    """What the last run wrote of its gateway; empty if there is none, or it is damaged."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(read_if_there(folder / "gateway.json") or "{}")
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def forsaken(gateways: Path, services: set[str]) -> list[Path]:
+    """Folders of gateways that nobody looks after and that served none but these services."""
+    folders = [f for f in gateways.glob("*") if not is_locked(f / "lock")]
+    return [f for f in folders if services.issuperset(words(f).get("services", [None]))]
 
 
 def _must_be_free(address: str, port: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,24 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
+def marked(variable: str, folder: Path) -> Iterator[tuple[Process, dict[str, str]]]:
+    """Every process whose environment names something in `folder` under `variable`, with its environment.
+
+    What we start carries such a mark from its first moment, so that it is found whenever its starter was killed.
+    """
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            raw = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        env = dict(item.partition("=")[::2] for item in raw.decode(errors="replace").split("\0") if item)
+        born = birth(int(entry.name))
+        if born and env.get(variable, "").startswith(f"{folder}/"):
+            yield Process(int(entry.name), born), env
+
+
 @dataclass(slots=True)
 class Process:
     """A process of ours, whether this run started it or found it."""
@@ -50,16 +68,12 @@ class Process:
     def start(cls, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
         """In a session of its own, so that Ctrl-C in our terminal does not reach it. Output goes to `log`, begun anew."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as out:
+        with open(log, "ab") as out:  # appending, so that a log that is cut while it is written goes on at its new end
+            out.truncate(0)
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
             )
         return cls(child.pid, birth(child.pid) or "", child)
-
-    @classmethod
-    def find(cls, pid: int, born: str) -> Process | None:
-        """The process that an earlier run started, if it still runs."""
-        return cls(pid, born) if birth(pid) == born else None
 
     @property
     def alive(self) -> bool:
@@ -103,5 +117,9 @@ class Process:
             async with asyncio.timeout(patience):
                 await self.ended()
         except TimeoutError:
-            self.signal(signal.SIGKILL)
-            await self.ended()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL. Returns when it is gone."""
+        self.signal(signal.SIGKILL)
+        await self.ended()

@@ -10,9 +10,8 @@ from aiservice.core.render.runtime import serving_runtime
 from aiservice.core.world import Manifest
 from aiservice.local.autoscale import Bounds
 from aiservice.local.envoy import Backend, Routed
+from aiservice.local.fleet import Wanted
 from aiservice.local.replica import Recipe, Replica
-
-Wanted = dict[str, tuple[Recipe, Bounds, Mapping[str, str]]]
 
 
 def of_kind(objects: Sequence[Manifest], kind: str) -> list[Manifest]:
@@ -28,7 +27,7 @@ def predictors(objects: Sequence[Manifest], service: str, token: str) -> Wanted:
     runtime = serving_runtime("local")["spec"]["containers"][0]
     assert runtime["name"] == CONTAINER
     scalers = {revision(h): h["spec"] for h in of_kind(objects, "HorizontalPodAutoscaler")}
-    out: Wanted = {}
+    out: dict[str, tuple[Recipe, Bounds, Mapping[str, str]]] = {}
     for isvc in of_kind(objects, "InferenceService"):
         model, rev = isvc["spec"]["predictor"]["model"], revision(isvc)
         env = {e["name"]: e["value"] for e in model["env"] if "value" in e}

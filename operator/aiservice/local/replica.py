@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import os
 import socket
 import sys
@@ -19,10 +19,12 @@ from pydantic import ValidationError
 from aiservice.api.runtime import REFUSED, Refusal
 from aiservice.bundle.fetch import fetch
 from aiservice.bundle.read import Refused
-from aiservice.local.files import read_if_there
+from aiservice.local.files import cut, read_if_there
 from aiservice.local.process import Process
 from aiservice.measure import golden
 from aiservice.measure.client import Predictor
+
+log = logging.getLogger("aiservice")
 
 FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 30.0
@@ -31,9 +33,18 @@ STEADY = 60.0
 PASSING = ("SourceUnavailable", "NoSpace")
 """Why a model cannot be loaded now, but may be later."""
 PROBE = 0.1
+WATCH = 2.0
+"""Seconds between two questions to a ready predictor whether it still is."""
+HUNG = 5.0
+"""Seconds that it has to answer."""
+MISSED = 3
+"""So many answers must be missing, one after the other, until it gets no more requests."""
 LEAVE = 0.3
 """Seconds between taking a predictor from the gateway and telling it to end: the gateway hears of it first."""
 PATIENCE = 30.0
+MARK = "AISERVICE_TERMINATION_LOG"
+"""The variable by which a predictor that an earlier run left is found."""
+LONGEST_LOG = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class Replica:
     message: str = "not started yet"
     _task: asyncio.Task[None] | None = field(default=None, repr=False)
     _leaving: bool = False
+    _after: str = ""
+    """How the one before ended: it is still said while the next one starts."""
 
     @property
     def label(self) -> str:
@@ -83,6 +96,13 @@ class Replica:
         """Names this start of the predictor: its counters belong to it."""
         return f"{self.label}.{self.process.pid}.{self.process.born}" if self.process else ""
 
+    def adopt(self, process: Process, env: Mapping[str, str], *, ready: bool) -> None:
+        """Before `start`: it runs already. `ready`: the gateway was told of it, so it has passed its golden requests."""
+        self.process, self.ready = process, ready
+        self.http, self.grpc = int(env["AISERVICE_HTTP_PORT"]), int(env["AISERVICE_GRPC_PORT"])
+        self.digest = env.get("AISERVICE_DIGEST")
+        self.message = "ready" if ready else "found running"
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._live(), name=f"predictor {self.label}")
 
@@ -93,25 +113,17 @@ class Replica:
         self.changed()
         if was_ready:
             await asyncio.sleep(LEAVE)
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self.release()
         if self.process:
             await self.process.stop(PATIENCE)
-        self._record.unlink(missing_ok=True)
-        self._log.unlink(missing_ok=True)
+        for path in (self._log, self._last_words):
+            path.unlink(missing_ok=True)
 
     async def release(self) -> None:
         """Stop looking after it; it runs on."""
         if self._task:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    @property
-    def _record(self) -> Path:
-        return self.folder / f"{self.label}.json"
+            await asyncio.gather(self._task, return_exceptions=True)
 
     @property
     def _log(self) -> Path:
@@ -127,8 +139,8 @@ class Replica:
             self.changed()
 
     async def _live(self) -> None:
+        """Until it is refused. Whatever else happens it is started again, and never twice at once."""
         back_off = FIRST_BACK_OFF
-        self._find()
         while True:
             began = time.monotonic()
             try:
@@ -138,15 +150,22 @@ class Replica:
             except Refused as refused:
                 if refused.reason not in PASSING:
                     self._give_up(refused.refusal())
-                    return
-                self._say(refused.message)
+                else:
+                    self._say(refused.message)
             except OSError as error:
                 self._say(f"cannot be started: {error.strerror or error}")
-            if self.refused:
-                return
-            self.ready, self.process = False, None
-            self.restarts += 1
+            except Exception as error:
+                log.exception("%s %s: unexpected; starting it again", self.recipe.service, self.label)
+                self._say(f"cannot be started: {error!r}"[:500])
+            self.ready = False
+            if self.process:
+                self.changed()
+                await self.process.stop(PATIENCE)
+                self.process = None
+                self.restarts += 1
             self.changed()
+            if self.refused or self._leaving:
+                return
             if time.monotonic() - began > STEADY:
                 back_off = FIRST_BACK_OFF
             await asyncio.sleep(back_off)
@@ -155,18 +174,9 @@ class Replica:
     def _give_up(self, refusal: Refusal) -> None:
         self.refused, self.ready = refusal, False
         self._say(refusal.message)
-        self.changed()
-
-    def _find(self) -> None:
-        """The one that an earlier run of ours left running."""
-        kept = json.loads(read_if_there(self._record) or "null")
-        if kept:
-            self.process = Process.find(kept["pid"], kept["born"])
-            if self.process:
-                self.http, self.grpc, self.digest = kept["http"], kept["grpc"], kept["digest"]
 
     async def _launch(self) -> None:
-        self._say(f"fetching {self.recipe.uri}")
+        self._say(f"fetching {self.recipe.uri}{self._after}")
         bundle = await fetch(self.recipe.uri, self.cache, self.recipe.digest)
         self.digest = bundle.digest
         self.http, self.grpc = free_ports(2)
@@ -180,51 +190,83 @@ class Replica:
             "AISERVICE_HTTP_PORT": str(self.http),
             "AISERVICE_GRPC_PORT": str(self.grpc),
             "AISERVICE_TOKEN": self.recipe.token,
-            "AISERVICE_TERMINATION_LOG": str(self._last_words),
+            MARK: str(self._last_words),
         }
         self.process = Process.start(_here(self.recipe.command), log=self._log, env=env)
-        record = {"pid": self.process.pid, "born": self.process.born, "http": self.http, "grpc": self.grpc, "digest": self.digest}
-        self._record.write_text(json.dumps(record))
-        self._say("loading its model")
+        self._say(f"loading its model{self._after}")
 
     async def _serve(self) -> None:
-        """From started to ended."""
+        """From started, or found, to ended or refused."""
         assert self.process
         ended = asyncio.create_task(self.process.ended())
         try:
-            while not await self.predictor.ready():
-                done, _ = await asyncio.wait({ended}, timeout=PROBE)
-                if done:
-                    return self._ended()
-            wrong = await golden.check(self.predictor)
-            if wrong:
-                self._give_up(Refusal(reason="GoldenMismatch", message=wrong))
-                await self.process.stop(PATIENCE)
-                return None
-            if self._leaving:
-                return None
-            self.ready = True
-            self._say(f"ready after {self.restarts} restarts" if self.restarts else "ready")
-            self.changed()
-            await ended
+            while not self.ready:
+                if await self.predictor.ready() and self.process.alive and await self._passes():
+                    if self._leaving:
+                        return
+                    self.ready = True
+                    self._say(f"ready after {self.restarts} restarts" if self.restarts else "ready")
+                    self.changed()
+                elif self.refused or await _within(ended, PROBE):
+                    break
+            if not self.refused:
+                await self._watch(ended)
         finally:
             ended.cancel()
-        return self._ended()
+        if not self.refused:
+            self._ended()
+
+    async def _passes(self) -> bool:
+        """Its golden requests. One that is answered wrongly is a refusal; one that is not answered is asked again."""
+        try:
+            wrong = await golden.check(self.predictor)
+        except golden.NotAnswered as error:
+            self._say(str(error))
+            return False
+        if wrong:
+            self._give_up(Refusal(reason="GoldenMismatch", message=wrong))
+        return not wrong
+
+    async def _watch(self, ended: asyncio.Task[None]) -> None:
+        """Until it ends. While it does not answer it gets no requests."""
+        missed = 0
+        while not await _within(ended, WATCH):
+            cut(self._log, LONGEST_LOG)
+            try:
+                async with asyncio.timeout(HUNG):
+                    missed = 0 if await self.predictor.ready() else missed + 1
+            except TimeoutError:
+                missed += 1
+            if self._leaving or self.ready == (missed < MISSED):
+                continue
+            self.ready = missed < MISSED
+            self._say("ready" if self.ready else f"does not answer its readiness probe ({missed} times)")
+            self.changed()
 
     def _ended(self) -> None:
         assert self.process
         self.ready = False
         status = self.process.status
-        words = read_if_there(self._last_words)
-        if status == REFUSED or words:
-            try:
-                self._give_up(Refusal.model_validate_json(words or ""))
+        reason = read_if_there(self._last_words)
+        if status == REFUSED or reason:
+            with contextlib.suppress(ValidationError):
+                refusal = Refusal.model_validate_json(reason or "")
+                if refusal.reason in PASSING:
+                    self._say(refusal.message)
+                else:
+                    self._give_up(refusal)
                 return
-            except ValidationError:
-                pass
         last = (read_if_there(self._log) or "").strip().splitlines()[-1:]
         how = "ended" if status is None else f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        self._say(f"{how} ({self.restarts + 1} times){': ' + last[0][:300] if last else ''}")
+        words = f"{how} ({self.restarts + 1} times){': ' + last[0][:300] if last else ''}"
+        self._after = f"; the one before {words}"
+        self._say(words)
+
+
+async def _within(ended: asyncio.Task[None], patience: float) -> bool:
+    """Whether it ended in that time."""
+    done, _ = await asyncio.wait({ended}, timeout=patience)
+    return bool(done)
 
 
 def _here(command: Sequence[str]) -> list[str]:

@@ -7,13 +7,15 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from aiservice.api.service import AIService
 from aiservice.api.status import AIServiceStatus
 from aiservice.local.files import is_locked, read_if_there, write_whole
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def root() -> Path:
@@ -65,15 +67,10 @@ class Store:
         text = read_if_there(self.folder / "service.json")
         if text is None:
             return None
-        try:
-            service = AIService.model_validate_json(text)
-            status = read_if_there(self.folder / "status.json")
-            return service.model_copy(update={"status": AIServiceStatus.model_validate_json(status)}) if status else service
-        except ValidationError as error:
-            raise ValueError(
-                f"{self.folder}: the saved state cannot be read ({error.error_count()} problems, first: {error.errors()[0]['msg']}); "
-                f"was it written by another version? Move the folder away to start anew"
-            ) from None
+        service = _parsed(AIService, self.folder / "service.json", text)
+        place = self.folder / "status.json"
+        status = read_if_there(place)
+        return service if status is None else service.model_copy(update={"status": _parsed(AIServiceStatus, place, status)})
 
     def save(self, service: AIService) -> None:
         """The spec, with its generation."""
@@ -103,3 +100,15 @@ class Store:
             return json.loads(text) if text else None
         except json.JSONDecodeError:
             return None
+
+
+def _parsed(kind: type[Kind], path: Path, text: str) -> Kind:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{path}: the saved state cannot be read ({f'{where}: ' if where else ''}{first['msg']}); it is damaged, or another version of "
+            f"aiservice wrote it. Use that version, or move the file away to start anew; nothing was changed"
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,10 +25,12 @@ from aiservice.local.store import Store
 from aiservice.measure import labels, replay, scrape
 from aiservice.measure.client import UNREACHABLE
 
-ADOPTION = 5.0
-"""Seconds that predictors of an earlier run have to answer."""
+log = logging.getLogger("aiservice")
+
 AGAIN = 15.0
 """Seconds between two replays while the first was undecided."""
+MOST_SOURCES = 1000
+"""A predictor that crashes for days is a new source every time; the oldest are forgotten."""
 
 
 class LocalWorld:
@@ -43,9 +45,10 @@ class LocalWorld:
         self._objects: tuple[Manifest, ...] = ()
         self._service: AIService | None = None
         self._replay: asyncio.Task[None] | None = None
-        self._task: ReplayTask | None = None
+        self._asked: tuple[object, ...] = ()
         self._replayed: ReplayStatus | None = None
         self._decision: tuple[str, ModelDecision] | None = None
+        self._last: dict[str, Totals] = {}
 
     def routed(self) -> Routed | None:
         """What the gateway is to be told; None before the first apply."""
@@ -56,12 +59,19 @@ class LocalWorld:
         timeout = seconds(self._service.spec.real_time.timeout)
         return rendered.routed(self._objects, meta.name, meta.namespace, timeout, ready, self.control)
 
-    async def resume(self, service: AIService) -> None:
+    def resume(self, service: AIService) -> None:
         """Take up what an earlier run left: the same objects as its last status says, before anything is decided or the gateway is told."""
         self._service, self._objects = service, everything(service, service.status.revisions)
-        self.fleet.want(rendered.predictors(self._objects, service.metadata.name, self.store.token()))
-        await self.fleet.adopted(ADOPTION)
-        await self.fleet.end_strays()
+        wanted = rendered.predictors(self._objects, service.metadata.name, self.store.token())
+        self.fleet.adopt(wanted, self.gateway.serving())
+        self.fleet.want(wanted)
+        self._recall(service)
+
+    def _recall(self, service: AIService) -> None:
+        """What was counted before we were killed was counted."""
+        for source, counts in service.status.rollout.cursors.items():
+            revision = next((r.name for r in service.status.revisions if r.name in source), "")
+            self._last[source] = Totals(revision, counts, arrivals=source.startswith("gateway."))
 
     async def observe(self, service: AIService) -> Observed:
         """Processes, the gateway's own word on the weights, counters while they matter, the replay, new labels."""
@@ -97,24 +107,29 @@ class LocalWorld:
     async def close(self) -> None:
         if self._replay:
             self._replay.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._replay
+            await asyncio.gather(self._replay, return_exceptions=True)
 
     async def _totals(self, service: AIService, pair: tuple[str, str]) -> dict[str, Totals]:
-        """Errors as clients saw them, from the gateway; gRPC's own and latency from the predictors."""
-        slo = seconds(service.spec.rollout.gates.latency.slo) if service.spec.rollout.gates.latency else None
-        counters, name, out = await self.gateway.counters(), service.metadata.name, {}
+        """Errors as clients saw them, from the gateway; gRPC's own and latency from the predictors.
+
+        A source that does not answer this time stands where it stood: were it left out, all that it ever counted would seem new next time.
+        """
+        slo = _slo(service)
+        name = service.metadata.name
+        fresh: dict[str, Totals] = {}
+        counters, gateway = await self.gateway.counters(), self.gateway.run
         for revision in pair:
             for cluster in (names.predictor(name, revision), names.grpc(name, revision)):
                 if cluster in counters:
-                    source = f"gateway.{self.gateway.run}/{cluster}"
-                    out[source] = Totals(revision, Cursor(errors=counters[cluster]), arrivals=True)
-        replicas = [(revision, r) for revision in pair for r in self.fleet.ready(revision)]
-        texts = await asyncio.gather(*(r.predictor.metrics() for _, r in replicas), return_exceptions=True)
-        for (revision, r), text in zip(replicas, texts, strict=True):
+                    fresh[f"gateway.{gateway}/{cluster}"] = Totals(revision, Cursor(errors=counters[cluster]), arrivals=True)
+        replicas = [(revision, r.run, r.predictor) for revision in pair for r in self.fleet.ready(revision)]
+        texts = await asyncio.gather(*(p.metrics() for _, _, p in replicas), return_exceptions=True)
+        for (revision, run, _), text in zip(replicas, texts, strict=True):
             if isinstance(text, str):
-                out[r.run] = Totals(revision, scrape.counts(text, slo))
-        return out
+                fresh[run] = Totals(revision, scrape.counts(text, slo))
+        stale = {source: t for source, t in self._last.items() if t.revision in pair and source not in fresh}
+        self._last = dict([*stale.items(), *fresh.items()][-MOST_SOURCES:])
+        return self._last
 
     async def _labels(self, service: AIService, pair: tuple[str, str]) -> Labelled | None:
         quality, state = service.spec.rollout.gates.quality, service.status.rollout
@@ -136,19 +151,18 @@ class LocalWorld:
             return None
 
     def _replays(self, service: AIService, task: ReplayTask | None) -> None:
-        same = task is not None and self._task is not None and (task.stable, task.candidate) == (self._task.stable, self._task.candidate)
-        if not same:
+        """Begin, go on, begin anew or end; what it is asked for (revisions, number, gates) makes it another one."""
+        asked = (task.stable, task.candidate, task.requests, _slo(service), service.spec.rollout.gates.quality) if task else ()
+        if asked != self._asked:
             if self._replay:
                 self._replay.cancel()
-            self._replay = self._replayed = self._task = None
-        if task is None:
+            self._replay, self._replayed, self._asked = None, None, asked
+        if task is None or (self._replay is not None and not self._replay.done()):
             return
-        running = self._replay is not None and not self._replay.done()
-        if not running and (not same or self._replayed is None or not self._replayed.complete):
-            self._task = task
-            self._replay = asyncio.create_task(self._run_replay(service, task, 0.0), name=f"replay {task.candidate}")
-        elif not running and task.again:
-            self._replay = asyncio.create_task(self._run_replay(service, task, AGAIN), name=f"replay {task.candidate}")
+        complete = self._replayed is not None and self._replayed.complete
+        if not complete or task.again:
+            wait = AGAIN if complete else 0.0
+            self._replay = asyncio.create_task(self._run_replay(service, task, wait), name=f"replay {task.candidate}")
 
     async def _run_replay(self, service: AIService, task: ReplayTask, wait: float) -> None:
         await asyncio.sleep(wait)
@@ -168,12 +182,20 @@ class LocalWorld:
                 candidate,
                 requests=task.requests,
                 metric=gates.quality.metric if gates.quality else None,
-                slo=seconds(gates.latency.slo) if gates.latency else None,
+                slo=_slo(service),
                 progress=progress,
             )
-        except UNREACHABLE as error:
-            self._replayed = ReplayStatus(message=f"the stable's recorded requests cannot be read: {error}")
+        except Exception as error:
+            if not isinstance(error, UNREACHABLE):
+                log.exception("%s: the replay failed; trying again", service.metadata.name)
+            self._replayed = ReplayStatus(message=f"the stable's recorded requests cannot be read: {error}"[:2048])
             await asyncio.sleep(1.0)
+
+
+def _slo(service: AIService) -> float | None:
+    """Seconds."""
+    latency = service.spec.rollout.gates.latency
+    return seconds(latency.slo) if latency else None
 
 
 def new_session() -> aiohttp.ClientSession:

@@ -24,8 +24,8 @@ test: setup ## All tests; ARGS="tests/core -k replay" for some
 fmt: setup ## Format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix-only -q .
 
-crds: setup ## Write crds/ from operator/aiservice/api
-	@$(VENV)/bin/aiservice crd > crds/aiservice.yaml
+crds: setup ## Write crds/ and what the chart takes from operator/aiservice/api
+	@sh scripts/generate $(VENV)/bin .
 
 bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
 	@$(PY) benchmarks/evidence.py $(ARGS)

@@ -6,61 +6,29 @@ One look is one call of `advance`. It may be called as often and as rarely as an
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aiservice.api.base import seconds
 from aiservice.api.spec import AIServiceSpec, InsufficientEvidence, Promotion
 from aiservice.api.status import (
-    Decision,
     DecisionKind,
     GateStatus,
     Phase,
-    Rejection,
     ReplayStatus,
-    Retired,
     RolloutStatus,
     Verdict,
 )
-from aiservice.core import counting, gates
+from aiservice.core import counting, ends, gates
+from aiservice.core.ends import Look
 from aiservice.core.world import Observed, Running, Verb
-
-DRAIN = timedelta(seconds=10)
-"""A revision that lost its requests runs on for so long: open requests end, every gateway hears of it."""
-JOURNAL = 20
-REMEMBERED = 20
-FAILED: dict[Phase, DecisionKind] = {
-    Phase.REJECTED: DecisionKind.REJECTED,
-    Phase.ROLLED_BACK: DecisionKind.ROLLED_BACK,
-    Phase.REFUSED: DecisionKind.REFUSED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One call's surroundings."""
-
-    wanted: str
-    spec: AIServiceSpec
-    seen: Observed
-
-    @property
-    def now(self) -> datetime:
-        return self.seen.now
-
-    def running(self, revision: str | None) -> Running:
-        return self.seen.running.get(revision or "", Running())
-
-    def ready(self, revision: str | None) -> bool:
-        return self.running(revision).ready > 0
 
 
 def advance(state: RolloutStatus, wanted: str, spec: AIServiceSpec, seen: Observed) -> RolloutStatus:
     """The rollout after one look. `wanted` is the revision that the manifest asks for."""
     look = Look(wanted, spec, seen)
-    state = _forget_retired(state, look)
+    state = ends.forget_retired(state, look)
     if state.candidate and state.candidate != wanted:
-        state = _supersede(state, look)
+        state = ends.supersede(state, look)
     if seen.command and seen.command.id != state.handled:
         state = _command(state, look, seen.command.verb).model_copy(update={"handled": seen.command.id})
     if state.candidate is None:
@@ -80,70 +48,6 @@ def advance(state: RolloutStatus, wanted: str, spec: AIServiceSpec, seen: Observ
     return _progress(state, look)
 
 
-def _decide(
-    state: RolloutStatus, look: Look, kind: DecisionKind, reason: str, message: str, *, revision: str = "", gate: str = ""
-) -> RolloutStatus:
-    line = Decision(
-        at=look.now,
-        kind=kind,
-        revision=revision or state.candidate or look.wanted,
-        gate=gate,
-        reason=reason,
-        message=message[:2048],
-        requests=state.requests,
-        seconds=max(0.0, (look.now - state.began).total_seconds()) if state.began else 0.0,
-    )
-    return state.model_copy(update={"decisions": [*state.decisions, line][-JOURNAL:]})
-
-
-def _retire(state: RolloutStatus, revision: str, until: datetime, *, warm: bool = False) -> list[Retired]:
-    others = [r for r in state.retired if r.revision != revision]
-    return [*others, Retired(revision=revision, until=until, warm=warm)][-16:]
-
-
-def _forget_retired(state: RolloutStatus, look: Look) -> RolloutStatus:
-    kept = [r for r in state.retired if r.until > look.now]
-    return state if len(kept) == len(state.retired) else state.model_copy(update={"retired": kept})
-
-
-def _without_candidate(state: RolloutStatus, phase: Phase) -> RolloutStatus:
-    """The end of a rollout: what was promised to be remembered stays, evidence goes; the gates' last words stay to be read."""
-    return RolloutStatus(
-        phase=phase,
-        stable=state.stable,
-        gates=state.gates,
-        retired=state.retired,
-        rejected=state.rejected,
-        decisions=state.decisions,
-        handled=state.handled,
-    )
-
-
-def _fail(state: RolloutStatus, look: Look, phase: Phase, reason: str, message: str, *, gate: str = "") -> RolloutStatus:
-    """The candidate is out, and stays out until its content changes or a person says retry. The stable has all requests again."""
-    assert state.candidate
-    candidate: str = state.candidate
-    state = _decide(state, look, FAILED[phase], reason, message, gate=gate)
-    rejection = Rejection(revision=candidate, phase=phase, reason=reason, message=message[:2048])  # type: ignore[arg-type]
-    others = [r for r in state.rejected if r.revision != candidate]
-    state = state.model_copy(
-        update={
-            "rejected": [*others, rejection][-REMEMBERED:],
-            "retired": _retire(state, candidate, look.now + DRAIN) if state.weight else state.retired,
-        }
-    )
-    return _without_candidate(state, phase)
-
-
-def _supersede(state: RolloutStatus, look: Look) -> RolloutStatus:
-    assert state.candidate
-    candidate: str = state.candidate
-    state = _decide(state, look, DecisionKind.SUPERSEDED, "ManifestChanged", f"the manifest now asks for {look.wanted}")
-    if state.weight:
-        state = state.model_copy(update={"retired": _retire(state, candidate, look.now + DRAIN)})
-    return _without_candidate(state, Phase.STABLE if state.stable else Phase.PENDING)
-
-
 def _begin(state: RolloutStatus, look: Look) -> RolloutStatus:
     """Nothing is on its way: is there a reason to start something?"""
     if look.wanted == state.stable:
@@ -155,11 +59,11 @@ def _begin(state: RolloutStatus, look: Look) -> RolloutStatus:
     if warm and state.stable and look.ready(look.wanted):
         old = state.stable
         state = state.model_copy(update={"began": look.now, "requests": 0})
-        state = _decide(state, look, DecisionKind.RESTORED, "OnStandby", f"{look.wanted} was still warm and has all requests again")
+        state = ends.decide(state, look, DecisionKind.RESTORED, "OnStandby", f"{look.wanted} was still warm and has all requests again")
         until = look.now + timedelta(seconds=seconds(look.spec.rollout.standby))
         kept = [r for r in state.retired if r.revision != look.wanted]
         state = state.model_copy(update={"stable": look.wanted, "retired": kept, "gates": []})
-        return _without_candidate(state.model_copy(update={"retired": _retire(state, old, until, warm=True)}), Phase.STABLE)
+        return ends.without_candidate(state.model_copy(update={"retired": ends.retire(state, old, until, warm=True)}), Phase.STABLE)
     first = state.stable is None
     state = state.model_copy(
         update={
@@ -173,14 +77,14 @@ def _begin(state: RolloutStatus, look: Look) -> RolloutStatus:
         }
     )
     text = "the first revision" if first else f"a candidate to replace {state.stable}"
-    return _decide(state, look, DecisionKind.STARTED, "NewRevision", f"{look.wanted} is {text}")
+    return ends.decide(state, look, DecisionKind.STARTED, "NewRevision", f"{look.wanted} is {text}")
 
 
 def _first(state: RolloutStatus, look: Look) -> RolloutStatus:
     """There is nothing to compare the first revision with: the golden requests are its test."""
     running = look.running(state.candidate)
     if running.refused:
-        return _fail(state, look, Phase.REFUSED, running.refused.reason, running.refused.message)
+        return ends.fail(state, look, Phase.REFUSED, running.refused.reason, running.refused.message)
     if not running.ready:
         return state
     return _promoted(state, look, "FirstRevision", "it answered its golden requests and there was no revision before it")
@@ -188,11 +92,11 @@ def _first(state: RolloutStatus, look: Look) -> RolloutStatus:
 
 def _promoted(state: RolloutStatus, look: Look, reason: str, message: str) -> RolloutStatus:
     assert state.candidate
-    state = _decide(state, look, DecisionKind.PROMOTED, reason, message)
+    state = ends.decide(state, look, DecisionKind.PROMOTED, reason, message)
     if state.stable:
         until = look.now + timedelta(seconds=seconds(look.spec.rollout.standby))
-        state = state.model_copy(update={"retired": _retire(state, state.stable, max(until, look.now + DRAIN), warm=True)})
-    return _without_candidate(state.model_copy(update={"stable": state.candidate}), Phase.STABLE)
+        state = state.model_copy(update={"retired": ends.retire(state, state.stable, max(until, look.now + ends.DRAIN), warm=True)})
+    return ends.without_candidate(state.model_copy(update={"stable": state.candidate}), Phase.STABLE)
 
 
 def _late(state: RolloutStatus, look: Look, since: datetime | None) -> bool:
@@ -202,7 +106,7 @@ def _late(state: RolloutStatus, look: Look, since: datetime | None) -> bool:
 def _prepare(state: RolloutStatus, look: Look) -> RolloutStatus:
     running = look.running(state.candidate)
     if running.refused:
-        return _fail(state, look, Phase.REFUSED, running.refused.reason, running.refused.message)
+        return ends.fail(state, look, Phase.REFUSED, running.refused.reason, running.refused.message)
     enough = min(look.spec.real_time.replicas.min, max(1, look.running(state.stable).ready))
     if running.ready >= enough:
         if look.spec.rollout.replay.requests:
@@ -210,7 +114,7 @@ def _prepare(state: RolloutStatus, look: Look) -> RolloutStatus:
         return _enter(state, look, 0, "ReplayOff", "replay is off")
     if _late(state, look, state.since):
         text = f"not ready for {look.spec.rollout.deadline}: {running.message or 'no predictor of it came up'}"
-        return _fail(state, look, Phase.REJECTED, "NeverReady", text)
+        return ends.fail(state, look, Phase.REJECTED, "NeverReady", text)
     return state
 
 
@@ -219,14 +123,14 @@ def _watch_readiness(state: RolloutStatus, look: Look) -> RolloutStatus:
     running = look.running(state.candidate)
     phase = Phase.ROLLED_BACK if state.weight else Phase.REJECTED
     if running.refused:
-        return _fail(state, look, phase, running.refused.reason, running.refused.message)
+        return ends.fail(state, look, phase, running.refused.reason, running.refused.message)
     if running.ready:
         return state if state.stalled is None else state.model_copy(update={"stalled": None, "since": look.now})
     if state.stalled is None:
         return state.model_copy(update={"stalled": look.now})
     if _late(state, look, state.stalled):
         text = f"lost its readiness for {look.spec.rollout.deadline}: {running.message or 'no predictor of it answers'}"
-        return _fail(state, look, phase, "LostReadiness", text)
+        return ends.fail(state, look, phase, "LostReadiness", text)
     return state
 
 
@@ -246,7 +150,7 @@ def _words(state: RolloutStatus, look: Look, names: Container[str] | None = None
 def _gate_failed(state: RolloutStatus, look: Look, phase: Phase, gate: str) -> RolloutStatus:
     found = gates.now(look.spec.rollout, state)
     message = next(g.message for g in found if g.name == gate)
-    return _fail(state.model_copy(update={"gates": found}), look, phase, "GateFailed", message, gate=gate)
+    return ends.fail(state.model_copy(update={"gates": found}), look, phase, "GateFailed", message, gate=gate)
 
 
 def _hold(state: RolloutStatus, look: Look, waiting: set[str], where: str) -> RolloutStatus:
@@ -254,7 +158,7 @@ def _hold(state: RolloutStatus, look: Look, waiting: set[str], where: str) -> Ro
     if state.phase is Phase.HOLDING:
         return state
     text = f"{where}: {_words(state, look, waiting)}"
-    state = _decide(state, look, DecisionKind.INSUFFICIENT_EVIDENCE, "Undecided", text, gate=min(waiting))
+    state = ends.decide(state, look, DecisionKind.INSUFFICIENT_EVIDENCE, "Undecided", text, gate=min(waiting))
     return state.model_copy(update={"phase": Phase.HOLDING})
 
 
@@ -281,7 +185,9 @@ def _enter(state: RolloutStatus, look: Look, step: int, reason: str, message: st
     share = look.spec.rollout.steps[step].weight
     state = state.model_copy(update={"step": step, "weight": share, "phase": Phase.PROGRESSING, "since": look.now, "split": (0, 0)})
     state = counting.open_step(state, look.seen, step)
-    return _decide(state, look, DecisionKind.ADVANCED, reason, f"step {step + 1} of {len(look.spec.rollout.steps)}, {share} %: {message}")
+    return ends.decide(
+        state, look, DecisionKind.ADVANCED, reason, f"step {step + 1} of {len(look.spec.rollout.steps)}, {share} %: {message}"
+    )
 
 
 def _progress(state: RolloutStatus, look: Look) -> RolloutStatus:
@@ -319,9 +225,9 @@ def _command(state: RolloutStatus, look: Look, verb: Verb) -> RolloutStatus:
         return _promoted(state, look, "ByHand", "promoted by a person before its gates had all passed")
     if verb is Verb.ABORT:
         phase = Phase.ROLLED_BACK if state.weight else Phase.REJECTED
-        return _fail(state, look, phase, "Aborted", "aborted by a person")
+        return ends.fail(state, look, phase, "Aborted", "aborted by a person")
     text = "a person asked to try it again"
-    state = _decide(state, look, DecisionKind.RETRIED, "ByHand", text, revision=look.wanted)
+    state = ends.decide(state, look, DecisionKind.RETRIED, "ByHand", text, revision=look.wanted)
     return state.model_copy(update={"rejected": [r for r in state.rejected if r.revision != look.wanted], "phase": Phase.STABLE})
 
 

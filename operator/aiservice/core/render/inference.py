@@ -12,6 +12,8 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Manifest
 
 TOKEN_KEY = "token"
+USER = 65532
+"""Of the predictor's image; nobody in particular."""
 
 
 def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
@@ -26,7 +28,13 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
         "resources": {"requests": amounts(t.resources.requests), "limits": amounts(t.resources.limits)},
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{owner.metadata.name}/ready", "port": 8080}, "periodSeconds": 2},
     }
-    predictor = {"minReplicas": owner.spec.real_time.replicas.min, "maxReplicas": owner.spec.real_time.replicas.max, "model": model}
+    predictor: Manifest = {
+        "minReplicas": owner.spec.real_time.replicas.min,
+        "maxReplicas": owner.spec.real_time.replicas.max,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
+        "model": model,
+    }
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

@@ -42,6 +42,7 @@ class Look:
 def decide(
     state: RolloutStatus, look: Look, kind: DecisionKind, reason: str, message: str, *, revision: str = "", gate: str = ""
 ) -> RolloutStatus:
+    """One more line in the journal."""
     line = Decision(
         at=look.now,
         kind=kind,
@@ -56,11 +57,13 @@ def decide(
 
 
 def retire(state: RolloutStatus, revision: str, until: datetime, *, warm: bool = False) -> list[Retired]:
+    """Those that still run without requests, and this one until then; warm: going back to it is immediate."""
     others = [r for r in state.retired if r.revision != revision]
     return [*others, Retired(revision=revision, until=until, warm=warm)][-16:]
 
 
 def forget_retired(state: RolloutStatus, look: Look) -> RolloutStatus:
+    """Without those whose time is over."""
     kept = [r for r in state.retired if r.until > look.now]
     return state if len(kept) == len(state.retired) else state.model_copy(update={"retired": kept})
 
@@ -95,6 +98,7 @@ def fail(state: RolloutStatus, look: Look, phase: Phase, reason: str, message: s
 
 
 def supersede(state: RolloutStatus, look: Look) -> RolloutStatus:
+    """The manifest asks for another revision than the candidate: that one is dropped, the stable stays."""
     assert state.candidate
     candidate: str = state.candidate
     state = decide(state, look, DecisionKind.SUPERSEDED, "ManifestChanged", f"the manifest now asks for {look.wanted}")

@@ -1,0 +1,48 @@
+"""The chart grants what the operator does, and nothing more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aiservice.api.service import GROUP, PLURAL
+from aiservice.kube.main import WATCHED
+from aiservice.kube.world import OWNED
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "aiservice" / "templates"
+PLURALS = {
+    "InferenceService": "inferenceservices",
+    "Service": "services",
+    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "HTTPRoute": "httproutes",
+    "GRPCRoute": "grpcroutes",
+}
+WATCH = {"list", "watch"}
+APPLY = {"create", "patch"}
+"""Server-side apply of an object that may not be there yet."""
+
+
+def granted() -> set[tuple[str, str, str]]:
+    text = (CHART / "_helpers.tpl").read_text()
+    rules: list[dict[str, Any]] = yaml.safe_load(re.search(r'define "aiservice.rules" -}}\n(.*?)\n{{- end', text, re.DOTALL).group(1))  # type: ignore[union-attr]
+    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def used() -> set[tuple[str, str, str]]:
+    out: set[tuple[str, str, str]] = set()
+    for api, kind in OWNED:
+        group = api.rpartition("/")[0]
+        out |= {(group, PLURALS[kind], verb) for verb in {"list", "delete"} | APPLY}
+    out |= {(group, plural, verb) for group, _, plural in WATCHED for verb in WATCH}
+    out |= {(GROUP, PLURAL, verb) for verb in WATCH | {"get"}}
+    out |= {(GROUP, f"{PLURAL}/status", "patch")}
+    out |= {("", "secrets", "get"), ("", "secrets", "create"), ("gateway.networking.k8s.io", "httproutes", "get"), ("", "events", "create")}
+    return out
+
+
+def test_every_verb_used_is_granted_and_every_verb_granted_is_used() -> None:
+    assert granted() == used()

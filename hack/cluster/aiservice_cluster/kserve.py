@@ -1,0 +1,72 @@
+"""KServe from its own charts, with what cert-manager would have done: a webhook certificate and its caBundle."""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from .gomod import module_dir
+from .kind import helm, kubectl
+from .settings import HERE, Settings, key
+from .shell import run
+
+MODULE = "github.com/kserve/kserve"
+SERVICE = "kserve-webhook-server-service.kserve.svc"
+VALUES = {
+    "kserve.controller.deploymentMode": "Standard",
+    "kserve.controller.gateway.domain": "localhost",
+    "kserve.controller.gateway.domainTemplate": "{{ .Name }}.{{ .Namespace }}.{{ .IngressDomain }}",
+    "kserve.controller.gateway.disableIstioVirtualHost": "true",
+    "kserve.controller.gateway.ingressGateway.enableGatewayApi": "true",
+    "kserve.controller.gateway.ingressGateway.kserveGateway": "kserve/gateway",
+    "kserve.controller.imagePullPolicy": "IfNotPresent",
+    "kserve.controller.resources.requests.cpu": "50m",
+    "kserve.controller.resources.limits.cpu": "2",
+    "kserve.inferenceservice.resources.requests.cpu": "50m",
+    "kserve.inferenceservice.resources.requests.memory": "128Mi",
+}
+LEFT_OUT = ("Certificate", "Issuer")  # cert-manager's
+LAST = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "ClusterStorageContainer")  # only when the controller answers
+RECIPE = key(VALUES, LEFT_OUT, LAST, HERE / "manifests" / "kserve-kustomization.yaml", 1)
+
+
+def install(settings: Settings) -> None:
+    """CRDs, then the controller, then (when it answers) the webhooks and what they check."""
+    charts = module_dir(MODULE, settings.go(MODULE)) / "charts"
+    _apply(settings, _render(settings, "kserve-crd", charts / "kserve-crd", {}))
+    resources = _patched(settings, _render(settings, "kserve", charts / "kserve-resources", VALUES))
+    _apply(settings, [text for text in resources if _kind(text) not in LAST])
+    kubectl(settings, "-n", "kserve", "rollout", "restart", "deployment/kserve-controller-manager")
+    kubectl(settings, "-n", "kserve", "rollout", "status", "deployment/kserve-controller-manager", "--timeout=180s")
+    _apply(settings, [text for text in resources if _kind(text) in LAST])
+
+
+def _render(settings: Settings, release: str, chart: Path, values: dict[str, str]) -> list[str]:
+    words = [word for name, value in values.items() for word in ("--set-string" if "resources" in name else "--set", f"{name}={value}")]
+    text = helm(settings, "template", release, chart, "-n", "kserve", *words)
+    return [part for part in _documents(text) if _kind(part) not in LEFT_OUT]
+
+
+def _documents(text: str) -> list[str]:
+    return [part for part in re.split(r"^---\s*$", text, flags=re.M) if _kind(part)]
+
+
+def _kind(text: str) -> str:
+    found = re.search(r"^kind: *\"?(\w+)", text, flags=re.M)
+    return found.group(1) if found else ""
+
+
+def _patched(settings: Settings, rendered: list[str]) -> list[str]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "rendered.yaml").write_text("\n---\n".join(rendered))
+        shutil.copy(HERE / "manifests" / "kserve-kustomization.yaml", folder / "kustomization.yaml")
+        run(
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650",
+            "-keyout", "tls.key", "-out", "tls.crt", "-subj", f"/CN={SERVICE}", "-addext", f"subjectAltName=DNS:{SERVICE}", cwd=folder,
+        )  # fmt: skip
+        return _documents(kubectl(settings, "kustomize", folder))
+
+
+def _apply(settings: Settings, documents: list[str]) -> None:
+    kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin="\n---\n".join(documents))

@@ -34,7 +34,13 @@ bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
 lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 	@sh scripts/lock
 
+cluster: ## A kind cluster with Envoy Gateway and KServe (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
+	@python3 hack/cluster up
+
+cluster-down: ## End that cluster
+	@python3 hack/cluster down
+
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test fmt crds bench lock clean
+.PHONY: help setup demo check test fmt crds bench lock cluster cluster-down clean

@@ -37,11 +37,14 @@ def up(settings: Settings) -> None:
             addon.install(settings)
             _note(settings, addon)
     for addon in addons:
-        if addon.ready(settings):
-            continue
-        with step(f"{addon.name} ready"):
-            until(f"{addon.name} is ready", lambda addon=addon: addon.ready(settings), 180, "see `kubectl get pods -A` and `kubectl get events -A`")  # type: ignore[misc]
+        _wait(settings, addon)
     say(f"  ready: {', '.join(addon.name for addon in addons)}")
+
+
+def _wait(settings: Settings, addon: Addon) -> None:
+    if not addon.ready(settings):
+        with step(f"{addon.name} ready"):
+            until(f"{addon.name} is ready", lambda: addon.ready(settings), 180, "see `kubectl get pods -A` and `kubectl get events -A`")
 
 
 def _addons(settings: Settings) -> list[Addon]:
@@ -57,12 +60,27 @@ def _addons(settings: Settings) -> list[Addon]:
 
 
 def _record(settings: Settings) -> dict[str, str]:
-    text = kubectl(settings, "-n", "kube-system", "get", "configmap", RECORD, "--ignore-not-found", "-o", "go-template={{range $k, $v := .data}}{{$k}}={{$v}}\n{{end}}")
+    text = kubectl(
+        settings,
+        "-n",
+        "kube-system",
+        "get",
+        "configmap",
+        RECORD,
+        "--ignore-not-found",
+        "-o",
+        "go-template={{range $k, $v := .data}}{{$k}}={{$v}}\n{{end}}",
+    )
     return dict(line.split("=", 1) for line in text.splitlines() if line)
 
 
 def _note(settings: Settings, addon: Addon) -> None:
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": RECORD, "namespace": "kube-system"}, "data": {addon.name: addon.recipe}}
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": RECORD, "namespace": "kube-system"},
+        "data": {addon.name: addon.recipe},
+    }
     kubectl(settings, "apply", "--server-side", f"--field-manager={RECORD}-{addon.name}", "-f", "-", stdin=json.dumps(body))
 
 

@@ -12,7 +12,9 @@ RECIPE = 2
 PYTHON_TAG = "aiservice-base/python"
 PROBE = "kindest/node:latest"  # asked for its manifest only
 NET_PACKAGES = "conntrack iptables nftables iproute2 kmod ethtool"
-NODE_PACKAGES = "systemd systemd-sysv util-linux mount libseccomp2 pigz e2fsprogs bash ca-certificates curl jq procps runc containernetworking-plugins"
+NODE_PACKAGES = (
+    "systemd systemd-sysv util-linux mount libseccomp2 pigz e2fsprogs bash ca-certificates curl jq procps runc containernetworking-plugins"
+)
 UNWANTED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "var/lib/apt/lists", "var/log")
 APT = (
     "apt-get update -q && "
@@ -80,6 +82,14 @@ def python(settings: Settings) -> str:
     tag = with_packages(settings, "python", debian(settings), f"python{version} python3-minimal ca-certificates")
     run("docker", "tag", tag, f"{PYTHON_TAG}:{version}")
     return f"{PYTHON_TAG}:{version}"
+
+
+def python_build(settings: Settings) -> str:
+    """The same with pip and venv: for a Dockerfile's first stage."""
+    version = settings.versions["images"]["python"]
+    tag = with_packages(settings, "python-build", python(settings), "python3-pip python3-venv")
+    run("docker", "tag", tag, f"{PYTHON_TAG}-build:{version}")
+    return f"{PYTHON_TAG}-build:{version}"
 
 
 def build(tag: str, dockerfile: str, context: Path | None = None) -> None:

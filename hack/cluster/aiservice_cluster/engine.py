@@ -1,6 +1,5 @@
 """The Docker engine: the one that answers, or Debian's, installed and started here."""
 
-import json
 import os
 import shutil
 import signal
@@ -78,7 +77,9 @@ def _start(settings: Settings) -> None:
         say("    this machine has no CAP_SYS_RESOURCE: containers do without it (runc-lean)")
     log = folder / "dockerd.log"
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment(), cwd="/", start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment(), cwd="/", start_new_session=True
+        )
     until("dockerd", lambda: answers() or process.poll() is not None, 60, f"see {log}")
     if process.poll() is not None:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
@@ -121,12 +122,3 @@ def can_pull(image: str) -> bool:
 
 def has_image(image: str) -> bool:
     return succeeds("docker", "image", "inspect", image)
-
-
-def labels(container: str) -> dict[str, str]:
-    """The labels of a container, empty when there is none."""
-    try:
-        found: dict[str, str] = json.loads(run("docker", "inspect", "--format", "{{json .Config.Labels}}", container))
-    except Failure:
-        return {}
-    return found

@@ -20,7 +20,10 @@ K8S = "k8s.io/kubernetes/cmd/"
 VERSION = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 KUBERNETES = Program(
     "k8s.io/kubernetes",
-    tuple(K8S + name for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm")),
+    tuple(
+        K8S + name
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm")
+    ),
     tuple(f"{package}.{field}" for package in VERSION for field in ("gitVersion={version}", "gitMajor=1", "gitTreeState=clean")),
 )
 ETCD = Program("go.etcd.io/etcd/server/v3", ("go.etcd.io/etcd/server/v3",))
@@ -63,7 +66,10 @@ class Image:
 
 def tags(settings: Settings) -> dict[str, str]:
     """The names by which kubeadm, the charts and the EnvoyProxy resource ask for them."""
-    kube = {name: f"registry.k8s.io/{name}:{settings.kubernetes}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")}
+    kube = {
+        name: f"registry.k8s.io/{name}:{settings.kubernetes}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+    }
     return {
         **kube,
         "etcd": f"registry.k8s.io/etcd:{settings.versions['images']['etcd']}",
@@ -95,7 +101,10 @@ def build_all(settings: Settings) -> list[str]:
     tag = tags(settings)
     net = debian.with_packages(settings, "net", debian.debian(settings), debian.NET_PACKAGES)
     table = [
-        *(Image(tag[name], str(built[name]), f"/usr/local/bin/{name}") for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")),
+        *(
+            Image(tag[name], str(built[name]), f"/usr/local/bin/{name}")
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+        ),
         Image(tag["kube-proxy"], str(built["kube-proxy"]), "/usr/local/bin/kube-proxy", net),
         Image(tag["etcd"], str(next(iter(etcd.values()))), "/usr/local/bin/etcd"),
         Image(tag["coredns"], str(built["coredns"]), "/coredns"),

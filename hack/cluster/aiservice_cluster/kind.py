@@ -57,7 +57,13 @@ def up(settings: Settings, image: str) -> None:
         made_of = state.read_text() if state.exists() else ""
         if made_of == wanted and _revive(settings):
             return
-        why = "what it is made of has changed" if made_of and made_of != wanted else "it was half built" if not made_of else "it does not answer"
+        why = (
+            "what it is made of has changed"
+            if made_of and made_of != wanted
+            else "it was half built"
+            if not made_of
+            else "it does not answer"
+        )
         say(f"  cluster {settings.name} is made anew: {why}")
         delete(settings)
     _create(settings, image)
@@ -77,7 +83,17 @@ def nodes(settings: Settings) -> list[str]:
 
 def _revive(settings: Settings) -> bool:
     """Start stopped nodes, wait for the API server; whether it came back."""
-    stopped = run("docker", "ps", "-a", "--filter", f"label=io.x-k8s.kind.cluster={settings.name}", "--filter", "status=exited", "--format", "{{.Names}}").split()
+    stopped = run(
+        "docker",
+        "ps",
+        "-a",
+        "--filter",
+        f"label=io.x-k8s.kind.cluster={settings.name}",
+        "--filter",
+        "status=exited",
+        "--format",
+        "{{.Names}}",
+    ).split()
     kubeconfig(settings)
     if not stopped and ready(settings):
         say(f"  cluster {settings.name} runs")
@@ -102,7 +118,19 @@ def _create(settings: Settings, image: str) -> None:
         file.write_text(config(settings))
         settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         chosen = ["--image", image] if image else []
-        run("kind", "create", "cluster", "--name", settings.name, "--config", file, "--kubeconfig", settings.kubeconfig, *chosen, timeout=600)
+        run(
+            "kind",
+            "create",
+            "cluster",
+            "--name",
+            settings.name,
+            "--config",
+            file,
+            "--kubeconfig",
+            settings.kubeconfig,
+            *chosen,
+            timeout=600,
+        )
     with step("nodes Ready"):
         until("the nodes are Ready", lambda: ready(settings), 120, f"see `kind export logs --name {settings.name}`")
 
@@ -120,7 +148,14 @@ def ready(settings: Settings) -> bool:
     if not succeeds("kubectl", "--kubeconfig", settings.kubeconfig, "get", "--raw", "/readyz", "--request-timeout=3s", timeout=10):
         return False
     try:
-        found = kubectl(settings, "get", "nodes", "-o", 'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}', "--request-timeout=5s").split()
+        found = kubectl(
+            settings,
+            "get",
+            "nodes",
+            "-o",
+            'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}',
+            "--request-timeout=5s",
+        ).split()
     except Failure:
         return False
     return found.count("True") == 1 + settings.workers

@@ -55,10 +55,34 @@ def _fill(base: str, inside: list[str], tag: str) -> None:
     try:
         run("docker", "exec", "-d", container, "containerd")
         until("containerd in the node", lambda: _answers(container), 30, "look at `docker logs`", pause=0.5)
-        sink = ["docker", "exec", "-i", container, "ctr", "-n", "k8s.io", "images", "import", "--all-platforms", "--no-unpack", "--digests", "-"]
+        sink = [
+            "docker",
+            "exec",
+            "-i",
+            container,
+            "ctr",
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            "--all-platforms",
+            "--no-unpack",
+            "--digests",
+            "-",
+        ]
         pipe(["docker", "save", *inside], sink)
         run("docker", "exec", container, "pkill", "containerd")
-        run("docker", "commit", "--change", 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]', "--change", "CMD []", container, tag, timeout=600)
+        run(
+            "docker",
+            "commit",
+            "--change",
+            'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]',
+            "--change",
+            "CMD []",
+            container,
+            tag,
+            timeout=600,
+        )
     finally:
         run("docker", "rm", "-f", container)
 

@@ -35,11 +35,19 @@ def which(name: str) -> str | None:
     return shutil.which(name, path=environment()["PATH"])
 
 
-def run(*command: str | Path, stdin: str | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float | None = None) -> str:
+def run(
+    *command: str | Path,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> str:
     """Run to the end and return stdout; a failure shows the command's own last words."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, input=stdin, text=True, capture_output=True, env=environment(env), cwd=cwd, timeout=timeout, check=False)
+        done = subprocess.run(
+            words, input=stdin, text=True, capture_output=True, env=environment(env), cwd=cwd, timeout=timeout, check=False
+        )
     except FileNotFoundError as error:
         raise Failure(f"{words[0]} is not installed, or not on PATH") from error
     except subprocess.TimeoutExpired as error:

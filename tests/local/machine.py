@@ -76,6 +76,9 @@ class Running:
     def said(self) -> str:
         return self.log.read_text()
 
+    def serves(self, name: str) -> bool:
+        return any(line.startswith(f"{name}  ") and "serves with" in line for line in self.said.splitlines())
+
     def end(self, number: int = signal.SIGTERM, patience: float = PATIENCE) -> int:
         self.process.send_signal(number)
         return self.process.wait(patience)
@@ -134,7 +137,7 @@ class Machine:
         self._runs.append(running)
         if wait:
             for name in names or ("svc",):
-                self.until(lambda s: ready(s) and s.url == f"http://localhost:{port}/v2/models/{name}", name, up=running)  # noqa: B023
+                self.until(lambda s: ready(s) and running.serves(name), name, up=running)  # noqa: B023
         return running
 
     def cli(self, *words: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
@@ -234,6 +237,14 @@ def machine() -> Iterator[Machine]:
         yield made
     finally:
         made.end()
+
+
+async def until(holds: Callable[[], Any], what: str) -> None:
+    """Return once it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
 
 
 def ready(status: AIServiceStatus) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiservice.api.status import DecisionKind, Phase
-from local.machine import Machine, decided, ready, said, stable
+from local.machine import Machine, decided, ready, said, stable, until
 
 NO_REPLAY: dict[str, Any] = {"replay": {"requests": 0}, "gates": {"errors": {"margin": "2%"}}}
 
@@ -35,8 +35,7 @@ async def test_a_good_candidate_goes_through_every_step_and_rollback_to_the_stan
         assert back == one
         assert said(seen, one, DecisionKind.RESTORED).reason == "OnStandby"
         good = counts.good
-        while counts.good < good + 50:
-            await asyncio.sleep(0.05)
+        await until(lambda: counts.good >= good + 50, "no answers")
     assert counts.failed == 0, counts.errors[:5]
 
 
@@ -62,8 +61,7 @@ async def test_a_candidate_that_fails_is_rolled_back_live_and_only_its_own_reque
         await box.wait(stable(one))
         failed = counts.failed
         good = counts.good
-        while counts.good < good + 50:
-            await asyncio.sleep(0.05)
+        await until(lambda: counts.good >= good + 50, "no answers")
     end = said(seen, two, DecisionKind.ROLLED_BACK)
     assert end.gate == "errors"
     assert 0 < failed <= end.requests

@@ -20,7 +20,16 @@ PLAIN_WIDTH = 2000
 """Columns where there is no terminal to ask: nothing is cut off."""
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Unheard(Console):
+    """Where nobody reads any more (`2>&1 | head`) it falls silent; who speaks goes on with its work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+err = Unheard(stderr=True, highlight=False, soft_wrap=True)
 
 
 def saying(name: str, words: str) -> None:

@@ -33,9 +33,9 @@ STEADY = 60.0
 PASSING = ("SourceUnavailable", "NoSpace")
 """Why a model cannot be loaded now, but may be later."""
 PROBE = 0.1
-WATCH = 2.0
+WATCH = 1.0
 """Seconds between two questions to a ready predictor whether it still is."""
-HUNG = 5.0
+HUNG = 3.0
 """Seconds that it has to answer."""
 MISSED = 3
 """So many answers must be missing, one after the other, until it gets no more requests."""

@@ -59,20 +59,21 @@ class Up:
                 raise manifest.Invalid(self.paths[place], [f"metadata.name: {name!r} is also in {self.paths[names.index(name)]}"])
         self.gateway = Gateway(root() / "gateways" / f"{self.port}", self.address, self.port, names)
         with ExitStack() as stack:
+            self._listen(stack)
             holder = f"pid {os.getpid()} ({', '.join(names)})"
             for name in names:
                 self._lock(stack, Store.of(name).lock, holder, f"{name!r} is already looked after by", "stop that one first")
             way = "stop that one first, or choose another --port"
             self._lock(stack, self.gateway.folder / "lock", holder, f"port {self.port} is already served by", way)
-            loop = asyncio.get_running_loop()
-            heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-            for number in heard:
+            await self._serve(self._load(services))
+
+    def _listen(self, stack: ExitStack) -> None:
+        """Ctrl-C, kill and a closed terminal; what our parent told us to ignore (nohup) is ignored."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self.stop)
-            try:
-                await self._serve(self._load(services))
-            finally:
-                for number in heard:
-                    loop.remove_signal_handler(number)
+                stack.callback(loop.remove_signal_handler, number)
 
     def stop(self) -> None:
         """Once: open requests are answered first. Twice: at once."""

@@ -50,7 +50,13 @@ def _wait(settings: Settings, addon: Addon) -> None:
 def _addons(settings: Settings) -> list[Addon]:
     gateway, metrics, serving = (settings.go(program.module) for program in (images.GATEWAY, images.METRICS, images.KSERVE))
     how = (RECIPE, settings.images)
+    policies = (
+        []
+        if settings.images == "pull"
+        else [Addon("netpol", key(how, _netpol_yaml(settings)), _netpol, lambda s: rolled_out(s, "kube-system", "netpol"))]
+    )
     return [
+        *policies,
         Addon("gateway-api", key(how, gateway), _gateway_api, lambda s: exists(s, "crd/grpcroutes.gateway.networking.k8s.io")),
         Addon("envoy-gateway", key(how, gateway), _envoy_gateway, lambda s: available(s, "envoy-gateway-system", "envoy-gateway")),
         Addon("metrics-server", key(how, metrics), _metrics_server, _metrics_answer),
@@ -91,6 +97,12 @@ def exists(settings: Settings, what: str) -> bool:
 def available(settings: Settings, namespace: str, deployment: str) -> bool:
     path = 'jsonpath={.status.conditions[?(@.type=="Available")].status}'
     return kubectl(settings, "-n", namespace, "get", "deployment", deployment, "--ignore-not-found", "-o", path) == "True"
+
+
+def rolled_out(settings: Settings, namespace: str, daemonset: str) -> bool:
+    path = "jsonpath={.status.desiredNumberScheduled} {.status.numberReady}"
+    wanted, _, found = kubectl(settings, "-n", namespace, "get", "daemonset", daemonset, "--ignore-not-found", "-o", path).partition(" ")
+    return wanted not in ("", "0") and wanted == found
 
 
 def _module(settings: Settings, module: str) -> Path:
@@ -137,6 +149,14 @@ def _gateway_yaml(settings: Settings) -> str:
     text = Template((HERE / "manifests" / "gateway.yaml").read_text())
     image = f"\n        container: {{image: {images.tags(settings)['envoy']}}}" if settings.images == "build" else ""
     return text.substitute(node_port=NODE_PORT, container=image)
+
+
+def _netpol_yaml(settings: Settings) -> str:
+    return Template((HERE / "manifests" / "netpol.yaml").read_text()).substitute(image=images.tags(settings)["netpol"])
+
+
+def _netpol(settings: Settings) -> None:
+    kubectl(settings, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_netpol_yaml(settings))
 
 
 def _gateway(settings: Settings) -> None:

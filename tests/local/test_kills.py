@@ -6,17 +6,22 @@ import asyncio
 import os
 import random
 import signal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from aiservice.api.status import DecisionKind, Phase
-from local.machine import PATIENCE, Machine, decided, infer, ready, stable, until
+from local.machine import PATIENCE, Machine, Running, decided, infer, ready, stable, until
 
 SLOWLY: dict[str, Any] = {
     "replay": {"requests": 400},
     "steps": [{"weight": 20, "hold": "2s"}, {"weight": 50, "hold": "2s"}],
 }
+
+
+def found(up: Running) -> bool:
+    return "found the one" in up.said
 
 
 @pytest.mark.timeout(240)
@@ -42,7 +47,7 @@ async def test_up_is_killed_in_every_phase_of_a_rollout(box: Machine) -> None:
                 assert reached >= most, "evidence was lost"
                 most = reached
             up = await asyncio.to_thread(box.up, wait=False)
-            await until(lambda up=up: "found the one" in up.said, up.said)
+            await until(partial(found, up), up.said)
         seen = await box.wait(stable(two))
         assert decided(two, DecisionKind.PROMOTED)(seen)
         started = [d for d in seen.rollout.decisions if d.kind is DecisionKind.STARTED and d.revision == two]

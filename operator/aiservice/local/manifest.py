@@ -39,12 +39,16 @@ def read(path: Path) -> AIService:
 def parse(text: str, path: Path) -> AIService:
     """As `read`, from text; `path` says where it stands."""
     try:
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
-    except yaml.YAMLError as error:
+        documents = [d for d in yaml.load_all(text, _Strict) if d is not None]
+    except (yaml.YAMLError, ValueError) as error:
         raise Invalid(path, [f"is not YAML: {' '.join(str(error).split())}"]) from None
-    if len(documents) != 1 or not isinstance(documents[0], dict):
+    except RecursionError:
+        raise Invalid(path, ["is not YAML that anybody could read: it is nested too deeply"]) from None
+    if len(documents) != 1:
         raise Invalid(path, [f"holds {len(documents)} documents, expected one AIService"])
-    body = documents[0]
+    if not isinstance(documents[0], dict):
+        raise Invalid(path, [f"holds {'a list' if isinstance(documents[0], list) else 'a text'}, expected one AIService"])
+    body = _texts(documents[0])
     for field, expected in (("apiVersion", "aiservice.dev/v1alpha1"), ("kind", "AIService")):
         if body.get(field) != expected:
             raise Invalid(path, [f"{field}: {body.get(field)!r} given, expected {expected!r}"])
@@ -54,6 +58,26 @@ def parse(text: str, path: Path) -> AIService:
     except ValidationError as error:
         raise Invalid(path, [_sentence(e, body) for e in error.errors()]) from None
     return _absolute(service, path)
+
+
+class _Strict(yaml.SafeLoader):
+    """What stands twice is a mistake: one of the two would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _texts(value: Any) -> Any:
+    """With every key as text, as JSON has them."""
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else str(k): _texts(v) for k, v in value.items()}
+    return [_texts(v) for v in value] if isinstance(value, list) else value
 
 
 def _absolute(service: AIService, path: Path) -> AIService:
@@ -66,7 +90,7 @@ def _absolute(service: AIService, path: Path) -> AIService:
 
 
 def _sentence(error: Any, body: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]).replace(".model.", ".model.") or "the manifest"
+    where = ".".join(str(part) for part in error["loc"]) or "the manifest"
     given = error.get("input")
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -85,8 +109,12 @@ def _sentence(error: Any, body: Any) -> str:
 def _examples(pattern: str) -> str:
     if "ms|s|m|h" in pattern:
         return "a duration such as 500ms, 2m or 1h30m"
-    if pattern.endswith(")?%$"):
+    if pattern.startswith("^[5-9]"):
+        return "a percentage from 50% to 99.999%"
+    if pattern.endswith("%$"):
         return "a percentage such as 0.5% or 95%"
+    if pattern.startswith("^[a-z]"):
+        return "lower-case letters, digits and -, beginning with a letter"
     if "Ki|Mi" in pattern:
         return "an amount such as 500m, 2 or 1Gi"
     if "file|s3|https" in pattern:

@@ -1,39 +1,43 @@
-# Two images from one file: docker build --target operator|predictor .
-# BASE: any Debian-like image with Python 3.11 as python3. A corporate index or CA comes in by the build secret "pip" (a pip.conf) and by BASE itself.
+# Two images from one file: hack/cluster/build --target operator|predictor -t NAME . (or docker build with the arguments below)
+# BASE: an image with Python 3.11 as python3. BUILD_BASE: the same with venv and pip. A corporate index and CA come in as the secrets pip (a pip.conf) and ca.
 ARG BASE=python:3.11-slim-bookworm
+ARG BUILD_BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS build
+FROM ${BUILD_BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python3 -m venv /opt/aiservice && /opt/aiservice/bin/pip install -q "hatchling>=1.27"
 WORKDIR /src
-
-FROM build AS operator-build
-COPY requirements/operator.txt requirements/
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/aiservice/bin/pip install -q --require-hashes --target /opt/site -r requirements/operator.txt
-COPY pyproject.toml README.md LICENSE ./
-COPY operator operator
-COPY predictors predictors
-COPY pipelines pipelines
-RUN /opt/aiservice/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
-    && rm -rf /opt/site/aiservice_predictor /opt/site/aiservice_pipeline && find /opt/site -name tests -type d -prune -exec rm -rf {} + \
-    && python3 -m compileall -q /opt/site
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m venv /opt/build && /opt/build/bin/pip install -q "hatchling>=1.27"
 
 FROM build AS predictor-build
 COPY requirements/predictor.txt requirements/
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/aiservice/bin/pip install -q --require-hashes --target /opt/site -r requirements/predictor.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/build/bin/pip install -q --require-hashes --target /opt/site -r requirements/predictor.txt \
+    && find /opt/site -name tests -type d -prune -exec rm -rf {} + && rm -rf /opt/site/onnxruntime/transformers /opt/site/onnxruntime/tools /opt/site/onnxruntime/capi/libonnxruntime.so*
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY predictors predictors
 COPY pipelines pipelines
-RUN /opt/aiservice/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
-    && rm -rf /opt/site/aiservice_pipeline && find /opt/site -name tests -type d -prune -exec rm -rf {} + \
-    && python3 -m compileall -q /opt/site
+RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
+    && rm -rf /opt/site/aiservice_pipeline && python3 -m compileall -q /opt/site \
+    && find /opt/site -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' | xargs rm -f && rm -rf /opt/site/numpy/f2py
+
+FROM build AS operator-build
+COPY requirements/operator.txt requirements/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/build/bin/pip install -q --require-hashes --target /opt/site -r requirements/operator.txt \
+    && find /opt/site -name tests -type d -prune -exec rm -rf {} +
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY predictors predictors
+COPY pipelines pipelines
+RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
+    && rm -rf /opt/site/aiservice_predictor /opt/site/aiservice_pipeline && python3 -m compileall -q -b -o 2 /opt/site/kubernetes \
+    && find /opt/site/kubernetes -name '*.py' -delete && python3 -m compileall -q /opt/site
 
 FROM ${BASE} AS runtime
-ENV PYTHONPATH=/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/bin:/usr/local/bin:/usr/bin:/bin
 RUN mkdir -p /opt/bin && ln -s "$(command -v python3)" /opt/bin/python
+ENV PYTHONPATH=/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/bin:/usr/local/bin:/usr/bin:/bin
 USER 65532:65532
 WORKDIR /tmp
 
@@ -42,5 +46,6 @@ COPY --from=operator-build /opt/site /opt/site
 ENTRYPOINT ["python", "-m", "aiservice.kube.main"]
 
 FROM runtime AS predictor
+ENV ORT_DISABLE_TELEMETRY=1
 COPY --from=predictor-build /opt/site /opt/site
 ENTRYPOINT ["python", "-m", "aiservice_predictor"]

@@ -37,10 +37,16 @@ lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 cluster: ## A kind cluster with Envoy Gateway and KServe (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
 	@python3 hack/cluster up
 
+deploy: ## Images and chart of this checkout into that cluster
+	@sh scripts/deploy
+
+test-cluster: setup ## Tests on that cluster (after make cluster deploy)
+	@$(PY) -m pytest -q -m cluster tests/cluster $(ARGS)
+
 cluster-down: ## End that cluster
 	@python3 hack/cluster down
 
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test fmt crds bench lock cluster cluster-down clean
+.PHONY: help setup demo check test fmt crds bench lock cluster deploy test-cluster cluster-down clean

@@ -146,7 +146,7 @@ async def test_a_signal_ends_everything_and_open_requests_are_answered(box: Mach
     assert len(cut) <= 2, "only who was still waiting to be let in"
 
 
-@pytest.mark.parametrize("after", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("after", [0.0, 0.5])
 async def test_two_signals_end_everything_at_once(box: Machine, after: float) -> None:
     box.bundle("v1", slow=3000)
     box.ask("v1", real_time={"replicas": {"min": 2, "max": 2}})
@@ -163,7 +163,7 @@ async def test_two_signals_end_everything_at_once(box: Machine, after: float) ->
 async def test_a_signal_while_it_starts_leaves_nothing(box: Machine) -> None:
     box.bundle("v1")
     box.ask("v1", real_time={"replicas": {"min": 2, "max": 2}})
-    for delay in (0.1, 0.5, 0.8, 1.0, 1.3, 1.8):
+    for delay in (0.3, 0.8, 1.0, 1.3, 1.8):
         up = box.up(wait=False)
         await asyncio.sleep(delay)
         assert await asyncio.to_thread(up.end, signal.SIGINT) in (0, 130, -2), up.said

@@ -62,7 +62,7 @@ class Control:
         if care is None:
             return _error(404, f"there is no service {request.match_info['name']!r} here; there are: {', '.join(sorted(self.services()))}")
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), care.world.store.token().encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), care.world.store.token().encode()):
             return _error(401, "the token is missing or wrong")
         try:
             verb = Verb(request.match_info["verb"])

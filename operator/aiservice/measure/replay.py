@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, zip_longest
 from typing import Any
 
 from aiservice.api.bundle import Decision, DecisionKind, ReferenceRow
@@ -64,8 +64,7 @@ class Tally:
             if self.slo:
                 _pair(self.latency, c_time > self.slo, s_time > self.slo)
             if s.ok:
-                answers = c.decisions if c.ok else ["(failed)"] * len(s.decisions)
-                for a, b in zip(s.decisions, answers, strict=False):
+                for a, b in zip_longest(s.decisions, c.decisions[: len(s.decisions)], fillvalue="(failed)"):
                     of = judge.stratum(a, self.decision)
                     self.strata[of][judge.answered(a, b, self.decision)] += 1
                     self.weights[of] += item.weight

@@ -68,7 +68,9 @@ def structural(schema: Mapping[str, Any], defs: Mapping[str, Any], path: str) ->
     for key, value in rest.items():
         if key in DROPPED or (key == "default" and value is None):
             continue
-        if key == "const":
+        if key == "default":
+            out[key] = _present(value)
+        elif key == "const":
             out["enum"] = [value]
         elif key in ("exclusiveMinimum", "exclusiveMaximum"):
             out |= {key: True, "minimum" if key.endswith("Minimum") else "maximum": value}
@@ -96,6 +98,26 @@ def structural(schema: Mapping[str, Any], defs: Mapping[str, Any], path: str) ->
     return out
 
 
+def _present(value: Any) -> Any:
+    """A default without what is absent in it."""
+    if isinstance(value, dict):
+        return {k: _present(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_present(v) for v in value]
+    return value
+
+
+def without_defaults(schema: Schema) -> Schema:
+    """A status is what a controller wrote, and nothing that the API server adds."""
+    out = {k: v for k, v in schema.items() if k != "default"}
+    for key in ("items", "additionalProperties"):
+        if key in out:
+            out[key] = without_defaults(out[key])
+    if "properties" in out:
+        out["properties"] = {name: without_defaults(inner) for name, inner in out["properties"].items()}
+    return out
+
+
 def schema_of(model: type[BaseModel]) -> Schema:
     """The structural schema of a model."""
     schema = model.model_json_schema(by_alias=True, mode="validation")
@@ -113,7 +135,7 @@ def crd() -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": schema_of(AIServiceSpec),
-            "status": schema_of(AIServiceStatus),
+            "status": without_defaults(schema_of(AIServiceStatus)),
         },
         "x-kubernetes-validations": [{"rule": r.cel, "message": r.message} for r in AIService.rules],
     }

@@ -44,7 +44,8 @@ def _install() -> None:
 
 def _choose_client(settings: Settings) -> None:
     """A client that can build: newer ones need the buildx plugin, Debian's 20.10 has BuildKit inside."""
-    found = [path for folder in os.get_exec_path() if (path := Path(folder) / "docker").exists()]
+    elsewhere = [Path(folder) for folder in os.get_exec_path() if Path(folder).resolve() != settings.tools.resolve()]
+    found = [path for folder in elsewhere if (path := folder / "docker").exists()]
     able = [path for path in found if succeeds(path, "buildx", "version") or _major(path) < 23]
     link = settings.tools / "docker"
     if able or found:

@@ -13,6 +13,7 @@ from .settings import HERE, Settings, key
 from .shell import Failure, say, step, until
 
 RECIPE = 1
+METRICS_ARGS = "{--kubelet-insecure-tls,--metric-resolution=10s,--kubelet-request-timeout=5s}"
 RECORD = "aiservice-cluster"  # a ConfigMap in kube-system: which recipe of each add-on is installed
 
 
@@ -59,7 +60,7 @@ def _addons(settings: Settings) -> list[Addon]:
         *policies,
         Addon("gateway-api", key(how, gateway), _gateway_api, lambda s: exists(s, "crd/grpcroutes.gateway.networking.k8s.io")),
         Addon("envoy-gateway", key(how, gateway), _envoy_gateway, lambda s: available(s, "envoy-gateway-system", "envoy-gateway")),
-        Addon("metrics-server", key(how, metrics), _metrics_server, _metrics_answer),
+        Addon("metrics-server", key(how, metrics, METRICS_ARGS), _metrics_server, _metrics_answer),
         Addon("gateway", key(how, _gateway_yaml(settings)), _gateway, _programmed),
         Addon("kserve", key(how, serving, kserve.RECIPE), kserve.install, lambda s: available(s, "kserve", "kserve-controller-manager")),
     ]
@@ -133,7 +134,7 @@ def _metrics_server(settings: Settings) -> None:
     repository, _, tag = images.tags(settings)["metrics-server"].rpartition(":")
     helm(
         settings, "upgrade", "--install", "metrics-server", chart, "-n", "kube-system", "--set", f"image.repository={repository}", "--set", f"image.tag={tag}",
-        "--set", "args={--kubelet-insecure-tls,--metric-resolution=10s}", "--set", "resources.requests.cpu=20m", "--set", "resources.requests.memory=64Mi",
+        "--set", f"args={METRICS_ARGS}", "--set", "resources.requests.cpu=20m", "--set", "resources.requests.memory=64Mi",
     )  # fmt: skip
 
 

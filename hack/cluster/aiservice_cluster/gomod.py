@@ -51,7 +51,7 @@ def _compile(program: Program, version: str, target: Path) -> None:
     work.mkdir(parents=True)
     (work / "go.mod").write_text(_go_mod(program.module, version))
     nice = ["nice", "-n", "10"] if which("nice") else []
-    stamps = " ".join(["-s", "-w", *(f"-X {stamp.format(version=version)}" for stamp in program.stamps)])
+    stamps = " ".join(["-s", "-w", *(f"-X {stamp.format(version=version, minor=version.split('.')[1])}" for stamp in program.stamps)])
     tags = ["-tags", ",".join(program.tags)] if program.tags else []
     run(*nice, "go", "build", "-trimpath", "-ldflags", stamps, *tags, "-o", f"{target}/", *program.packages, cwd=work, env=FLAGS)
     shutil.rmtree(work)
@@ -60,8 +60,8 @@ def _compile(program: Program, version: str, target: Path) -> None:
 def _go_mod(module: str, version: str) -> str:
     """A module that requires this one, with its own replace lines: Go ignores those of a dependency, and several need theirs.
 
-    A replace into the module's own tree is left out where the tree's version is published as well, and names the published one where
-    it is not: Kubernetes v1.36.3 requires its staging modules as v0.0.0, and they are published as v0.36.3.
+    A replace into the module's own tree is left out, for the tree's modules are published as well. Where they are required as v0.0.0
+    the published version is required: Kubernetes v1.36.3 has its staging modules so, and they are published as v0.36.3.
     """
     described = json.loads(run("go", "mod", "edit", "-json", module_dir(module, version) / "go.mod"))
     required = {entry["Path"]: entry["Version"] for entry in described["Require"]}
@@ -71,7 +71,7 @@ def _go_mod(module: str, version: str) -> str:
         if not new["Path"].startswith("."):
             lines.append(f"replace {old['Path']} {old.get('Version', '')} => {new['Path']} {new.get('Version', '')}")
         elif required.get(old["Path"]) == "v0.0.0":
-            lines.append(f"replace {old['Path']} => {old['Path']} v0.{version.split('.', 1)[1]}")
+            lines.append(f"require {old['Path']} v0.{version.split('.', 1)[1]}")
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,11 @@ KUBERNETES = Program(
         K8S + name
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl", "kubeadm")
     ),
-    tuple(f"{package}.{field}" for package in VERSION for field in ("gitVersion={version}", "gitMajor=1", "gitTreeState=clean")),
+    tuple(
+        f"{package}.{field}"
+        for package in VERSION
+        for field in ("gitVersion={version}", "gitMajor=1", "gitMinor={minor}", "gitTreeState=clean")
+    ),
 )
 ETCD = Program("go.etcd.io/etcd/server/v3", ("go.etcd.io/etcd/server/v3",))
 CONTAINERD = Program(

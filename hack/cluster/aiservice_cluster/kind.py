@@ -55,6 +55,8 @@ def up(settings: Settings, image: str) -> None:
     state = _state(settings)
     if nodes(settings):
         made_of = state.read_text() if state.exists() else ""
+        if made_of == wanted:
+            _kubectl_of_node(settings)
         if made_of == wanted and _revive(settings):
             return
         why = (
@@ -79,6 +81,19 @@ def nodes(settings: Settings) -> list[str]:
     """The node containers, running or not."""
     label = f"label=io.x-k8s.kind.cluster={settings.name}"
     return run("docker", "ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
+
+
+def _kubectl_of_node(settings: Settings) -> None:
+    """In pull mode kubectl comes out of the node image: always the fitting version."""
+    if settings.images == "build":
+        return
+    node = f"{settings.name}-control-plane"
+    image = run("docker", "inspect", "--format", "{{.Image}}", node).strip().removeprefix("sha256:")
+    target = settings.cache / "kubectl" / image[:12] / "kubectl"
+    if not target.exists():
+        with atomic(target) as scratch:
+            run("docker", "cp", "--follow-link", f"{node}:/usr/bin/kubectl", scratch)
+    link(settings, target)
 
 
 def _revive(settings: Settings) -> bool:
@@ -118,19 +133,16 @@ def _create(settings: Settings, image: str) -> None:
         file.write_text(config(settings))
         settings.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         chosen = ["--image", image] if image else []
-        run(
-            "kind",
-            "create",
-            "cluster",
-            "--name",
-            settings.name,
-            "--config",
-            file,
-            "--kubeconfig",
-            settings.kubeconfig,
-            *chosen,
-            timeout=600,
-        )
+        words: list[str | Path] = ["--name", settings.name, "--config", file, "--kubeconfig", settings.kubeconfig, *chosen]
+        try:
+            run("kind", "create", "cluster", "--retain", *words, timeout=600)
+        except Failure as failure:
+            logs = settings.kubeconfig.parent / "logs"
+            remove(logs)
+            succeeds("kind", "export", "logs", logs, "--name", settings.name, timeout=60)
+            delete(settings)
+            raise Failure(f"{failure}\nThe nodes' logs are in {logs}") from failure
+    _kubectl_of_node(settings)
     with step("nodes Ready"):
         until("the nodes are Ready", lambda: ready(settings), 120, f"see `kind export logs --name {settings.name}`")
 
@@ -165,8 +177,8 @@ def kubectl(settings: Settings, *words: str | Path, stdin: str | None = None, ti
     return run("kubectl", "--kubeconfig", settings.kubeconfig, *words, stdin=stdin, timeout=timeout)
 
 
-def helm(settings: Settings, *words: str | Path) -> str:
-    return run("helm", "--kubeconfig", settings.kubeconfig, *words, timeout=600)
+def helm(settings: Settings, *words: str | Path, stdin: str | None = None) -> str:
+    return run("helm", "--kubeconfig", settings.kubeconfig, *words, stdin=stdin, timeout=600)
 
 
 def kubeconfig(settings: Settings) -> None:

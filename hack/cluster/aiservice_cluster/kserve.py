@@ -1,9 +1,11 @@
 """KServe from its own charts, with what cert-manager would have done: a webhook certificate and its caBundle."""
 
+import json
 import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .gomod import module_dir
 from .kind import helm, kubectl
@@ -42,9 +44,20 @@ def install(settings: Settings) -> None:
 
 
 def _render(settings: Settings, release: str, chart: Path, values: dict[str, str]) -> list[str]:
-    words = [word for name, value in values.items() for word in ("--set-string" if "resources" in name else "--set", f"{name}={value}")]
-    text = helm(settings, "template", release, chart, "-n", "kserve", *words)
+    text = helm(settings, "template", release, chart, "-n", "kserve", "-f", "-", stdin=json.dumps(_nested(values)))
     return [part for part in _documents(text) if _kind(part) not in LEFT_OUT]
+
+
+def _nested(values: dict[str, str]) -> dict[str, Any]:
+    """{"a.b": c} -> {"a": {"b": c}}; true is a boolean."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = True if value == "true" else value
+    return tree
 
 
 def _documents(text: str) -> list[str]:

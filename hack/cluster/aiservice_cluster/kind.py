@@ -137,7 +137,7 @@ def _create(settings: Settings, image: str) -> None:
         try:
             run("kind", "create", "cluster", "--retain", *words, timeout=600)
         except Failure as failure:
-            logs = settings.kubeconfig.parent / "logs"
+            logs = settings.kubeconfig.parent / f"{settings.name}-logs"
             remove(logs)
             succeeds("kind", "export", "logs", logs, "--name", settings.name, timeout=60)
             delete(settings)

@@ -1,5 +1,6 @@
 """KServe from its own charts, with what cert-manager would have done: a webhook certificate and its caBundle."""
 
+import base64
 import json
 import re
 import shutil
@@ -38,7 +39,6 @@ def install(settings: Settings) -> None:
     _apply(settings, _render(settings, "kserve-crd", charts / "kserve-crd", {}))
     resources = _patched(settings, _render(settings, "kserve", charts / "kserve-resources", VALUES))
     _apply(settings, [text for text in resources if _kind(text) not in LAST])
-    kubectl(settings, "-n", "kserve", "rollout", "restart", "deployment/kserve-controller-manager")
     kubectl(settings, "-n", "kserve", "rollout", "status", "deployment/kserve-controller-manager", "--timeout=180s")
     _apply(settings, [text for text in resources if _kind(text) in LAST])
 
@@ -74,11 +74,20 @@ def _patched(settings: Settings, rendered: list[str]) -> list[str]:
         folder = Path(scratch)
         (folder / "rendered.yaml").write_text("\n---\n".join(rendered))
         shutil.copy(HERE / "manifests" / "kserve-kustomization.yaml", folder / "kustomization.yaml")
-        run(
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650",
-            "-keyout", "tls.key", "-out", "tls.crt", "-subj", f"/CN={SERVICE}", "-addext", f"subjectAltName=DNS:{SERVICE}", cwd=folder,
-        )  # fmt: skip
+        _certificate(settings, folder)
         return _documents(kubectl(settings, "kustomize", folder))
+
+
+def _certificate(settings: Settings, folder: Path) -> None:
+    """tls.crt and tls.key: the ones in the cluster, or new ones (the controller would see a change only after a minute)."""
+    held = kubectl(settings, "-n", "kserve", "get", "secret", "kserve-webhook-server-cert", "--ignore-not-found", "-o", "json")
+    if held:
+        for name, value in json.loads(held)["data"].items():
+            (folder / name).write_bytes(base64.b64decode(value))
+        return
+    subject = ["-subj", f"/CN={SERVICE}", "-addext", f"subjectAltName=DNS:{SERVICE}"]
+    key_type = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
+    run("openssl", "req", "-x509", *key_type, *subject, "-keyout", "tls.key", "-out", "tls.crt", cwd=folder)
 
 
 def _apply(settings: Settings, documents: list[str]) -> None:

@@ -29,11 +29,15 @@ class Settings:
     workers: int = 0
     port: int = 8080
     cache: Path = Path.home() / ".cache" / "aiservice-cluster"
-    kubeconfig: Path = ROOT / "build" / "cluster" / "kubeconfig"
     versions: dict[str, dict[str, str]] = field(default_factory=_versions)
 
     def go(self, module: str) -> str:
         return self.versions["go"][module]
+
+    @property
+    def kubeconfig(self) -> Path:
+        folder = ROOT / "build" / "cluster"
+        return folder / ("kubeconfig" if self.name == Settings.name else f"{self.name}.kubeconfig")
 
     @property
     def kubernetes(self) -> str:

@@ -99,10 +99,10 @@ class Arms(ApiModel):
     expected: float = 0
     """Sum of the variances that it would have if requests were independent."""
     jumps: float = 0
-    """The same for the failures of both arms together, each look against the one before."""
+    """The same for each arm's failures, each look against the one before."""
     calm: float = 0
-    last_bad: float = 0
-    last: float = 0
+    last: tuple[float, float, float, float] = (0, 0, 0, 0)
+    """The last look: candidate's failures, candidate's requests, stable's failures, stable's requests."""
 
 
 class Pairs(ApiModel):

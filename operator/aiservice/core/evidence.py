@@ -53,17 +53,15 @@ def look(step: Arms, bad_candidate: float, candidate: float, bad_stable: float, 
         return step
     nc, ns = step.candidate + candidate, step.stable + stable
     surprise = expected = 0.0
-    if bad and candidate and stable:
+    if bad and candidate and stable and step.bad_candidate + step.bad_stable:  # the first failures tell the share, they cannot surprise
         w = nc / (nc + ns)
         failing = (step.bad_candidate + w) / (step.bad_candidate + step.bad_stable + 1)  # share of all failures, before this look
         odds = failing / (1 - failing) * (1 - w) / w * candidate / stable
         failing = odds / (1 + odds)
         surprise = (bad_candidate - bad * failing) ** 2
         expected = failing * (1 - failing) * bad * (n - bad) / max(n - 1, 1)  # given the look's total: hypergeometric
-    both, total = bad + step.last_bad, n + step.last
-    part = n / total
-    jump = (bad - both * part) ** 2 if step.last else 0.0
-    calm = part * (1 - part) * both * (total - both) / max(total - 1, 1) if step.last else 0.0
+    in_candidate = _jump(bad_candidate, candidate, *step.last[:2])
+    in_stable = _jump(bad_stable, stable, *step.last[2:])
     return Arms(
         bad_candidate=step.bad_candidate + bad_candidate,
         candidate=nc,
@@ -72,17 +70,25 @@ def look(step: Arms, bad_candidate: float, candidate: float, bad_stable: float, 
         hits=step.hits + (bad_candidate > 0),
         surprise=step.surprise + surprise,
         expected=step.expected + expected,
-        jumps=step.jumps + jump,
-        calm=step.calm + calm,
-        last_bad=bad,
-        last=n,
+        jumps=step.jumps + in_candidate[0] + in_stable[0],
+        calm=step.calm + in_candidate[1] + in_stable[1],
+        last=(bad_candidate, candidate, bad_stable, stable),
     )
+
+
+def _jump(bad: float, n: float, last_bad: float, last: float) -> tuple[float, float]:
+    """One arm's failures in this look against the look before: (squared surprise, its variance if requests are independent)."""
+    if not n or not last:
+        return 0.0, 0.0
+    both, total = bad + last_bad, n + last
+    part = n / total
+    return (bad - both * part) ** 2, part * (1 - part) * both * (total - both) / max(total - 1, 1)
 
 
 def clumping(steps: Sequence[Arms]) -> float:
     """How many requests fail as one: all counts are divided by it. Quasi-likelihood (Wedderburn 1974), the larger of two ratios.
 
-    How much the candidate's share of the failures jumps from look to look, and how much the failures of both do, against what
+    How much the candidate's share of the failures jumps from look to look, and how much each arm's failures do, against what
     independent requests would give. Slow drift of the base rate counts in neither; one pseudo-failure steadies both.
     """
     portion = (sum(s.surprise for s in steps) + 1) / (sum(s.expected for s in steps) + 1)

@@ -163,14 +163,15 @@ def _hold(state: RolloutStatus, look: Look, waiting: set[str], where: str) -> Ro
 
 
 def _replay(state: RolloutStatus, look: Look) -> RolloutStatus:
-    """No client has met the candidate. Any Fail ends it; quality may stay undecided here, its labels come later."""
-    found = gates.now(look.spec.rollout, state, worded=False)
+    """No client has met the candidate. Any Fail ends it; quality is judged once the replay is complete, and may stay undecided: labels come later."""
+    complete = state.replay is not None and state.replay.complete
+    found = [g for g in gates.now(look.spec.rollout, state, worded=False) if complete or g.name != "quality"]
     if state.stalled:
         return state
     failed = _failed(found)
     if failed:
         return _gate_failed(state, look, Phase.REJECTED, failed)
-    if state.replay is None or not state.replay.complete:
+    if not complete:
         return state
     waiting = _undecided(found) - {"quality"}
     if not waiting:

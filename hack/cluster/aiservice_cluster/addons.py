@@ -1,5 +1,6 @@
 """What stands on the cluster: Gateway API, Envoy Gateway, metrics-server, KServe. Charts and CRDs are read from the Go module cache."""
 
+import http.client
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,9 +44,15 @@ def up(settings: Settings) -> None:
 
 
 def _wait(settings: Settings, addon: Addon) -> None:
-    if not addon.ready(settings):
+    def ready() -> bool:
+        try:
+            return addon.ready(settings)
+        except Failure:
+            return False
+
+    if not ready():
         with step(f"{addon.name} ready"):
-            until(f"{addon.name} is ready", lambda: addon.ready(settings), 180, "see `kubectl get pods -A` and `kubectl get events -A`")
+            until(f"{addon.name} is ready", ready, 180, "see `kubectl get pods -A` and `kubectl get events -A`")
 
 
 def _addons(settings: Settings) -> list[Addon]:
@@ -62,7 +69,7 @@ def _addons(settings: Settings) -> list[Addon]:
         Addon("envoy-gateway", key(how, gateway), _envoy_gateway, lambda s: available(s, "envoy-gateway-system", "envoy-gateway")),
         Addon("metrics-server", key(how, metrics, METRICS_ARGS), _metrics_server, _metrics_answer),
         Addon("gateway", key(how, _gateway_yaml(settings)), _gateway, _programmed),
-        Addon("kserve", key(how, serving, kserve.RECIPE), kserve.install, lambda s: available(s, "kserve", "kserve-controller-manager")),
+        Addon("kserve", key(how, serving, kserve.RECIPE), kserve.install, kserve.answers),
     ]
 
 
@@ -139,11 +146,7 @@ def _metrics_server(settings: Settings) -> None:
 
 
 def _metrics_answer(settings: Settings) -> bool:
-    try:
-        kubectl(settings, "top", "nodes", timeout=10)
-    except Failure:
-        return False
-    return True
+    return bool(kubectl(settings, "top", "nodes", timeout=10))
 
 
 def _gateway_yaml(settings: Settings) -> str:
@@ -165,5 +168,15 @@ def _gateway(settings: Settings) -> None:
 
 
 def _programmed(settings: Settings) -> bool:
+    """Envoy Gateway says so, and Envoy answers on the host's port (404 where no route is)."""
     path = 'jsonpath={.status.conditions[?(@.type=="Programmed")].status}'
-    return kubectl(settings, "-n", "kserve", "get", "gateway", "gateway", "--ignore-not-found", "-o", path) == "True"
+    if kubectl(settings, "-n", "kserve", "get", "gateway", "gateway", "--ignore-not-found", "-o", path) != "True":
+        return False
+    connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=3)
+    try:
+        connection.request("GET", "/", headers={"Host": "none.none.localhost"})
+        return connection.getresponse().status > 0
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -54,10 +54,11 @@ def up(settings: Settings, image: str) -> None:
     wanted = key(config(settings), image, settings.go("sigs.k8s.io/kind"))
     state = _state(settings)
     if nodes(settings):
+        whole = len(nodes(settings)) == 1 + settings.workers
         made_of = state.read_text() if state.exists() else ""
-        if made_of == wanted:
+        if made_of == wanted and whole:
             _kubectl_of_node(settings)
-        if made_of == wanted and _revive(settings):
+        if made_of == wanted and whole and _revive(settings):
             return
         why = (
             "what it is made of has changed"
@@ -77,10 +78,10 @@ def _state(settings: Settings) -> Path:
     return settings.cache / "clusters" / settings.name
 
 
-def nodes(settings: Settings) -> list[str]:
+def nodes(settings: Settings, *filters: str) -> list[str]:
     """The node containers, running or not."""
     label = f"label=io.x-k8s.kind.cluster={settings.name}"
-    return run("docker", "ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
+    return run("docker", "ps", "-a", "--filter", label, *filters, "--format", "{{.Names}}").split()
 
 
 def _kubectl_of_node(settings: Settings) -> None:
@@ -98,31 +99,28 @@ def _kubectl_of_node(settings: Settings) -> None:
 
 def _revive(settings: Settings) -> bool:
     """Start stopped nodes, wait for the API server; whether it came back."""
-    stopped = run(
-        "docker",
-        "ps",
-        "-a",
-        "--filter",
-        f"label=io.x-k8s.kind.cluster={settings.name}",
-        "--filter",
-        "status=exited",
-        "--format",
-        "{{.Names}}",
-    ).split()
-    kubeconfig(settings)
-    if not stopped and ready(settings):
+    stopped = sorted(set(nodes(settings)) - set(nodes(settings, "--filter", "status=running")))
+    if not stopped and _answers(settings):
         say(f"  cluster {settings.name} runs")
         return True
     with step(f"start cluster {settings.name} again ({len(stopped)} nodes stopped)"):
         if stopped:
             run("docker", "start", *stopped)
-            kubeconfig(settings)
         end = time.monotonic() + 90
         while time.monotonic() < end:
-            if ready(settings):
+            if _answers(settings):
                 return True
             time.sleep(2)
     return False
+
+
+def _answers(settings: Settings) -> bool:
+    """With a fresh kubeconfig: the port of the API server may be another after a start."""
+    try:
+        kubeconfig(settings)
+    except Failure:
+        return False
+    return ready(settings)
 
 
 def _create(settings: Settings, image: str) -> None:

@@ -255,3 +255,36 @@ def test_counters_that_begin_anew_count_from_nothing() -> None:
         counts[:] = [0, 3, 0]
     world.turn()
     assert world.status.rollout.errors[-1].candidate == seen + 3
+
+
+def test_a_source_that_says_nothing_for_a_look_is_not_counted_twice() -> None:
+    long: dict[str, Any] = {"steps": [{"weight": 50, "hold": "1h"}]}
+    world = started(**long)
+    world.ask(asked("v2", **long), Truth())
+    while not world.weights.get(world.wanted):
+        world.turn()
+    for _ in range(3):
+        world.turn()
+    world.rate = 0
+    world.turn()
+    seen, kept = world.status.rollout.errors[-1].candidate, dict(world.counts)
+    world.counts = {}
+    world.turn()
+    world.counts = kept
+    world.turn()
+    assert world.status.rollout.errors[-1].candidate == seen
+
+
+def test_the_onset_of_trouble_is_no_clump() -> None:
+    """From no traffic to traffic, half of it failing: a few looks must do."""
+    off: dict[str, Any] = {"replay": {"requests": 0}, "steps": [{"weight": 50, "hold": "1h"}]}
+    world = started(rate=500, **off)
+    world.seconds = 1.0
+    world.ask(asked("v2", **off), Truth(errors=0.49))
+    while not world.weights.get(world.wanted):
+        world.turn()
+    looks = 0
+    while world.status.rollout.candidate and looks < 50:
+        world.turn()
+        looks += 1
+    assert looks <= 8

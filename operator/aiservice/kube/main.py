@@ -27,7 +27,7 @@ from aiservice.kube.world import KubeWorld
 
 log = logging.getLogger("aiservice")
 
-LEASE, DEADLINE, RETRY = 8.0, 6.0, 2.0
+LEASE, DEADLINE, RETRY = 8, 6, 2
 """Seconds: a leader that is lost is followed after LEASE; one that cannot renew for DEADLINE stops by itself, before that."""
 BAD_NEWS = {DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSED, DecisionKind.INSUFFICIENT_EVIDENCE}
 WATCHED = (
@@ -124,6 +124,8 @@ async def serve(settings: Settings) -> int:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({election, stopping}, return_when=asyncio.FIRST_COMPLETED)
         told_to = stop.is_set()
+        if election.done() and not election.cancelled() and election.exception():
+            log.error("the election failed: %r", election.exception())
         others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         for task in others:
             task.cancel()

@@ -42,12 +42,6 @@ class Cluster:
         if self._api is not None:
             await self._api.close()
 
-    @property
-    def api(self) -> client.ApiClient:
-        """The client underneath, for the Lease."""
-        assert self._api is not None
-        return self._api
-
     async def has(self, api_version: str, kind: str) -> bool:
         """Whether the cluster knows this kind."""
         try:
@@ -95,6 +89,20 @@ class Cluster:
             await (await self._resource(manifest["apiVersion"], manifest["kind"])).create(body=manifest, namespace=meta["namespace"])
         except (ApiException, DynamicApiError) as error:
             if error.status == 409:
+                return False
+            raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        return True
+
+    async def replace(self, manifest: Manifest) -> bool:
+        """The whole object, if it is still the one that was read; False if somebody changed it meanwhile. Raises Rejected."""
+        meta = manifest["metadata"]
+        self.writes += 1
+        try:
+            await (await self._resource(manifest["apiVersion"], manifest["kind"])).replace(
+                body=manifest, name=meta["name"], namespace=meta["namespace"]
+            )
+        except (ApiException, DynamicApiError) as error:
+            if error.status in (404, 409):
                 return False
             raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
         return True

@@ -12,8 +12,6 @@ from typing import Any, cast
 import aiohttp
 import kopf
 from aiohttp import web
-from kubernetes.aio.leaderelection import electionconfig, leaderelection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from aiservice.api.service import GROUP, PLURAL, VERSION
 from aiservice.api.status import Decision, DecisionKind
@@ -21,14 +19,13 @@ from aiservice.core import names
 from aiservice.core.world import Manifest
 from aiservice.kube.caretaker import Caretaker
 from aiservice.kube.cluster import Cluster
+from aiservice.kube.lead import Lead
 from aiservice.kube.settings import Settings
 from aiservice.kube.telemetry import Telemetry
 from aiservice.kube.world import KubeWorld
 
 log = logging.getLogger("aiservice")
 
-LEASE, DEADLINE, RETRY = 8, 6, 2
-"""Seconds: a leader that is lost is followed after LEASE; one that cannot renew for DEADLINE stops by itself, before that."""
 BAD_NEWS = {DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSED, DecisionKind.INSUFFICIENT_EVIDENCE}
 WATCHED = (
     ("serving.kserve.io", "v1beta1", "inferenceservices"),
@@ -107,31 +104,36 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=2)
     async with Cluster() as cluster, aiohttp.ClientSession(timeout=timeout) as session:
-
-        async def lead() -> None:
-            telemetry.leading = True
-            log.info("%s leads", settings.identity)
-            await Operator(cluster, session, settings, telemetry).run()
-
-        async def lost() -> None:
-            log.error("%s lost the lead; leaving", settings.identity)
-
-        lock = LeaseLock("aiservice-operator", settings.namespace, settings.identity, cluster.api)
-        config = electionconfig.Config(
-            lock, lease_duration=LEASE, renew_deadline=DEADLINE, retry_period=RETRY, onstarted_leading=lead, onstopped_leading=lost
-        )
-        election = asyncio.create_task(leaderelection.LeaderElection(config).run(), name="election")
+        lead = Lead(cluster, settings.namespace, settings.identity)
+        acting = asyncio.create_task(_act(lead, Operator(cluster, session, settings, telemetry), telemetry, settings.identity), name="act")
         stopping = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait({election, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         told_to = stop.is_set()
-        if election.done() and not election.cancelled() and election.exception():
-            log.error("the election failed: %r", election.exception())
-        others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others, timeout=5)
+        if acting.done() and not acting.cancelled() and acting.exception():
+            log.error("the operator failed: %r", acting.exception())
+        acting.cancel()
+        await asyncio.wait({acting}, timeout=5)
+        if told_to and telemetry.leading:
+            await lead.release()
     await runner.cleanup()
     return 0 if told_to else 1
+
+
+async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: str) -> None:
+    """Wait for the lead, act while it lasts, return when it is lost: the next process starts clean."""
+    await lead.acquire()
+    telemetry.leading = True
+    log.info("%s leads", identity)
+    running = asyncio.create_task(operator.run(), name="operator")
+    keeping = asyncio.create_task(lead.keep(), name="keep the lead")
+    try:
+        done, _ = await asyncio.wait({running, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        if keeping in done:
+            log.error("%s lost the lead; leaving", identity)
+    finally:
+        for task in (running, keeping):
+            task.cancel()
+        await asyncio.gather(running, keeping, return_exceptions=True)
 
 
 def main() -> None:

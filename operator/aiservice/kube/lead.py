@@ -57,7 +57,7 @@ class Lead:
 
     async def acquire(self) -> None:
         """Return once we lead."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 (another process lets go)
             await asyncio.sleep(RETRY)
 
     async def keep(self) -> None:

@@ -130,6 +130,7 @@ async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: s
         done, _ = await asyncio.wait({running, keeping}, return_when=asyncio.FIRST_COMPLETED)
         if keeping in done:
             log.error("%s lost the lead; leaving", identity)
+        await asyncio.gather(*done)  # what failed is raised
     finally:
         for task in (running, keeping):
             task.cancel()

@@ -45,6 +45,8 @@ class Operator:
     def registry(self) -> kopf.OperatorRegistry:
         """kopf's handlers: every event of a service or of something of it ends in a wake-up."""
         registry = kopf.OperatorRegistry()
+        for login in (kopf.login_with_service_account, kopf.login_with_kubeconfig):
+            kopf.on.login(registry=registry)(login)
         kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._service_event)
         for group, version, plural in WATCHED:
             kopf.on.event(group, version, plural, labels={names.SERVICE_LABEL: kopf.PRESENT}, registry=registry)(self._owned_event)
@@ -109,8 +111,10 @@ async def serve(settings: Settings) -> int:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         told_to = stop.is_set()
-        if acting.done() and not acting.cancelled() and acting.exception():
+        if acting.done() and acting.exception():
             log.error("the operator failed: %r", acting.exception())
+        elif acting.done():
+            told_to = acting.result()
         acting.cancel()
         await asyncio.wait({acting}, timeout=5)
         if told_to and telemetry.leading:
@@ -119,8 +123,8 @@ async def serve(settings: Settings) -> int:
     return 0 if told_to else 1
 
 
-async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: str) -> None:
-    """Wait for the lead, act while it lasts, return when it is lost: the next process starts clean."""
+async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: str) -> bool:
+    """Wait for the lead, act while it lasts. -> True: kopf was told to stop by a signal; False: the lead is lost, the next process starts clean."""
     await lead.acquire()
     telemetry.leading = True
     log.info("%s leads", identity)
@@ -131,6 +135,7 @@ async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: s
         if keeping in done:
             log.error("%s lost the lead; leaving", identity)
         await asyncio.gather(*done)  # what failed is raised
+        return running in done
     finally:
         for task in (running, keeping):
             task.cancel()

@@ -37,7 +37,7 @@ RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/s
 
 FROM ${BASE} AS runtime
 RUN mkdir -p /opt/bin && ln -s "$(command -v python3)" /opt/bin/python
-ENV PYTHONPATH=/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/bin:/usr/local/bin:/usr/bin:/bin
+ENV USER=aiservice HOME=/tmp PYTHONPATH=/opt/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/bin:/usr/local/bin:/usr/bin:/bin
 USER 65532:65532
 WORKDIR /tmp
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from . import images, kserve
+from . import images, kserve, storage
 from .gomod import module_dir
 from .kind import NODE_PORT, helm, kubectl
 from .settings import HERE, Settings, key
@@ -63,6 +63,7 @@ def _addons(settings: Settings) -> list[Addon]:
         if settings.images == "pull"
         else [Addon("netpol", key(how, _netpol_yaml(settings)), _netpol, lambda s: rolled_out(s, "kube-system", "netpol"))]
     )
+    stores = [] if settings.images == "pull" else [Addon("storage-initializer", storage.recipe(settings), storage.install, storage.ready)]
     return [
         *policies,
         Addon("gateway-api", key(how, gateway), _gateway_api, lambda s: exists(s, "crd/grpcroutes.gateway.networking.k8s.io")),
@@ -70,6 +71,7 @@ def _addons(settings: Settings) -> list[Addon]:
         Addon("metrics-server", key(how, metrics, METRICS_ARGS), _metrics_server, _metrics_answer),
         Addon("gateway", key(how, _gateway_yaml(settings)), _gateway, _programmed),
         Addon("kserve", key(how, serving, kserve.RECIPE), kserve.install, kserve.answers),
+        *stores,
     ]
 
 

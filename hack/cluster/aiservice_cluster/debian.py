@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from .engine import has_image
+from .pypi import index_secrets, proxies
 from .settings import HERE, Settings, key
 from .shell import Failure, atomic, remove, run, step
 
@@ -86,9 +88,10 @@ def python_build(settings: Settings) -> str:
     return with_packages(settings, "python-build", python(settings), "python3-pip python3-venv")
 
 
-def build(tag: str, dockerfile: str, context: Path | None = None) -> None:
-    """`docker build` of a text, with the network and the proxies of this machine."""
-    proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
-    arguments = [word for name in proxies for word in ("--build-arg", name)]
-    folder = context or HERE / "node"
-    run("docker", "build", "-q", "--network", "host", *arguments, "-t", tag, "-f", "-", folder, stdin=dockerfile, timeout=900)
+def build(tag: str, dockerfile: str, context: Path | None = None, *, packages: bool = False) -> None:
+    """`docker build` of a text, with the network and the proxies of this machine; `packages`: with its Python index as well."""
+    words = [word for name in proxies() for word in ("--build-arg", name)]
+    with ExitStack() as stack:
+        secrets = stack.enter_context(index_secrets()) if packages else []
+        command = ["docker", "build", "-q", "--network", "host", *words, *secrets, "-t", tag, "-f", "-"]
+        run(*command, context or HERE / "node", stdin=dockerfile, timeout=900)

@@ -22,7 +22,16 @@ def build(settings: Settings) -> str:
     if not has_image(tag):
         with step(f"node image, {len(inside)} images inside"):
             _fill(base, inside, tag)
+        _forget_others(tag)
     return tag
+
+
+def _forget_others(tag: str) -> None:
+    """Node images that no container uses any more (the engine keeps those that one does)."""
+    found = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", tag.partition(":")[0]).split()
+    for other in found:
+        if other != tag:
+            succeeds("docker", "image", "rm", other, timeout=60)
 
 
 def _base(settings: Settings) -> str:

@@ -1,19 +1,13 @@
 """The project's own images: built on a base that this machine can have, loaded into the nodes."""
 
-import configparser
-import io
-import os
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from . import debian, kind
+from .pypi import index_secrets, proxies
 from .settings import Settings
 from .shell import Failure, environment, pipe, run, say, step
 
-CA = "/etc/ssl/certs/ca-certificates.crt"  # where Debian looks, inside the image
 LABEL = "aiservice-cluster/id"
 
 
@@ -33,6 +27,10 @@ def load(settings: Settings, names: Sequence[str]) -> None:
             pipe(["docker", "save", *missing], ["docker", "exec", "-i", node, "ctr", "-n", "k8s.io", "images", "import", "--digests", "-"])
             for name in missing:
                 run("docker", "exec", node, "ctr", "-n", "k8s.io", "images", "label", _full(name), f"{LABEL}={ids[name]}")
+
+
+def held_everywhere(settings: Settings, name: str) -> bool:
+    return all(_full(name) in _held(node) for node in kind.nodes(settings))
 
 
 def _id(name: str) -> str:
@@ -74,38 +72,8 @@ def bases(settings: Settings) -> dict[str, str]:
 
 def build(settings: Settings, arguments: Sequence[str]) -> int:
     """`docker build` with the bases, this machine's proxies, CA bundle and package index; the last two as secrets, so no layer keeps them."""
-    words = ["docker", "build", "--network", "host"]
+    words = ["docker", "build", "--network", "host", *(word for name in proxies() for word in ("--build-arg", name))]
     for name, value in bases(settings).items():
         words += ["--build-arg", f"{name}={value}"]
-    for name in os.environ:
-        if name.lower() in ("http_proxy", "https_proxy", "no_proxy"):
-            words += ["--build-arg", name]
-    with tempfile.TemporaryDirectory() as scratch:
-        pip = Path(scratch) / "pip.conf"
-        pip.write_text(_pip_conf())
-        words += ["--secret", f"id=pip,src={pip}"]
-        bundle = _ca_bundle()
-        if bundle:
-            words += ["--secret", f"id=ca,src={bundle}"]
-        return subprocess.run([*words, *arguments], env=environment(), check=False).returncode
-
-
-def _ca_bundle() -> str:
-    candidates = (os.environ.get("SSL_CERT_FILE"), os.environ.get("PIP_CERT"), CA)
-    return next((path for path in candidates if path and Path(path).is_file()), "")
-
-
-def _pip_conf() -> str:
-    """This machine's pip settings that make sense in another file system."""
-    parser = configparser.RawConfigParser()
-    parser.add_section("global")
-    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
-        name, _, value = line.partition("=")
-        option, text = name.rsplit(".", 1)[-1], value.strip("'\"")
-        if option in ("index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout", "retries"):
-            parser.set("global", option, text)
-    if _ca_bundle():
-        parser.set("global", "cert", CA)
-    text_file = io.StringIO()
-    parser.write(text_file)
-    return text_file.getvalue()
+    with index_secrets() as secrets:
+        return subprocess.run([*words, *secrets, *arguments], env=environment(), check=False).returncode

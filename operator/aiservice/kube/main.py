@@ -145,6 +145,7 @@ async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: s
 def main() -> None:
     """Entry point of the operator's image."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         settings = Settings.of()
     except ValueError as error:

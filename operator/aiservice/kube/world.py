@@ -82,11 +82,8 @@ class KubeWorld:
     async def apply(self, service: AIService, plan: Plan) -> None:
         """Write what differs, and nothing else; take away what is no longer rendered."""
         name, namespace = service.metadata.name, service.metadata.namespace
-        live = {
-            (kind, o["metadata"]["name"]): o
-            for api, kind in OWNED
-            for o in await self.cluster.list(api, kind, namespace, names.labels(name))
-        }
+        found = [(kind, o) for api, kind in OWNED for o in await self.cluster.list(api, kind, namespace, names.labels(name))]
+        live = {(kind, o["metadata"]["name"]): o for kind, o in found if _ours(o, service.metadata.uid)}
         for wanted in plan.objects:
             await self._apply_one(wanted, live.pop((wanted["kind"], wanted["metadata"]["name"]), None))
         for kind, other in sorted(live, key=lambda k: -[kind for _, kind in OWNED].index(k[0])):
@@ -161,6 +158,11 @@ class KubeWorld:
             for (p, _), text in zip(ready, texts, strict=True)
             if isinstance(text, str)
         }
+
+
+def _ours(live: Manifest, uid: str) -> bool:
+    """KServe hands our labels on to what it makes; only what names the AIService as its owner is ours."""
+    return any(o["kind"] == KIND and o["uid"] == uid for o in live["metadata"].get("ownerReferences", ()))
 
 
 def _command(annotations: dict[str, str]) -> Command | None:

@@ -11,7 +11,7 @@ from .settings import HERE, Settings, key
 from .shell import Failure, atomic, remove, run, step
 
 RECIPE = 2
-PROBE = "kindest/node:latest"  # asked for its manifest only
+PROBE = "python:3.11-slim-bookworm"  # asked for its manifest only
 NET_PACKAGES = "conntrack iptables nftables iproute2 kmod ethtool"
 NODE_PACKAGES = (
     "systemd systemd-sysv util-linux mount libseccomp2 pigz e2fsprogs bash ca-certificates curl jq procps runc containernetworking-plugins"

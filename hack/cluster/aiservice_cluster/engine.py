@@ -69,6 +69,8 @@ def lacks_sys_resource() -> bool:
 def _start(settings: Settings) -> None:
     folder = settings.cache / "engine"
     folder.mkdir(parents=True, exist_ok=True)
+    if running_pid(settings) is None:
+        _pid_file(settings).unlink(missing_ok=True)  # of a machine that went down
     command = ["dockerd", "--pidfile", str(_pid_file(settings))]
     if lacks_sys_resource():
         lean = folder / "runc-lean"

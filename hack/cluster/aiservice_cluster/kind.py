@@ -139,7 +139,8 @@ def _create(settings: Settings, image: str) -> None:
             remove(logs)
             succeeds("kind", "export", "logs", logs, "--name", settings.name, timeout=60)
             delete(settings)
-            raise Failure(f"{failure}\nThe nodes' logs are in {logs}") from failure
+            hint = f"\nThe nodes' logs are in {logs}" if logs.is_dir() else ""
+            raise Failure(f"{failure}{hint}") from failure
     _kubectl_of_node(settings)
     with step("nodes Ready"):
         until("the nodes are Ready", lambda: ready(settings), 120, f"see `kind export logs --name {settings.name}`")

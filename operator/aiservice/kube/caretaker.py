@@ -16,6 +16,7 @@ from aiservice.core.conditions import keep_times
 from aiservice.core.reconcile import reconcile
 from aiservice.core.world import Manifest, Plan
 from aiservice.kube.cluster import Cluster, Rejected
+from aiservice.kube.differ import without_empty
 from aiservice.kube.telemetry import Telemetry
 from aiservice.kube.world import KubeWorld
 
@@ -120,7 +121,7 @@ class Caretaker:
         others = [c for c in old.conditions if c.type != "Stalled"]
         status = old.model_copy(update={"observed_generation": generation, "conditions": keep_times([*others, stalled], old.conditions)})
         if status != old:
-            await self.cluster.apply_status(API_VERSION, KIND, self.name, self.namespace, status.wire())
+            await self.cluster.apply_status(API_VERSION, KIND, self.name, self.namespace, without_empty(status.wire()))
 
 
 def parse(body: Manifest) -> AIService:

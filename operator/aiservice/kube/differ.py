@@ -33,12 +33,13 @@ def _list_holds(live: list[Any], wanted: list[Any]) -> bool:
 
 def changed(live: Manifest | None, wanted: Manifest) -> bool:
     """Whether the object must be applied. Empty maps that the API server drops are no difference."""
-    return live is None or not holds(live, _without_empty(wanted))
+    return live is None or not holds(live, without_empty(wanted))
 
 
-def _without_empty(value: Any) -> Any:
+def without_empty(value: Any) -> Any:
+    """Without maps, lists and values that say nothing; what becomes empty by that stays."""
     if isinstance(value, dict):
-        return {k: _without_empty(v) for k, v in value.items() if v not in ({}, [], None)}
+        return {k: without_empty(v) for k, v in value.items() if v not in ({}, [], None)}
     if isinstance(value, list):
-        return [_without_empty(v) for v in value]
+        return [without_empty(v) for v in value]
     return value

@@ -92,8 +92,10 @@ class KubeWorld:
         self.measures.want(service, plan.replay)
 
     async def report(self, service: AIService, status: AIServiceStatus, decisions: Sequence[Decision]) -> None:
-        """The status subresource."""
-        await self.cluster.apply_status(API_VERSION, KIND, service.metadata.name, service.metadata.namespace, status.wire())
+        """The status subresource. Server-side apply makes null of a map that became empty, so empty ones are left out."""
+        await self.cluster.apply_status(
+            API_VERSION, KIND, service.metadata.name, service.metadata.namespace, differ.without_empty(status.wire())
+        )
 
     async def close(self) -> None:
         await self.measures.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiservice.api.status import DecisionKind
+from aiservice.api.status import DecisionKind, Phase
 from cluster.kube import SYSTEM, Kube, decided, ready, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -79,4 +79,19 @@ async def test_the_operator_is_killed_in_the_middle_and_another_goes_on(kube: Ku
             run("kubectl", "-n", SYSTEM, "delete", "pod", holder, "--grace-period=0", "--force", "--wait=false")
             await asyncio.sleep(12)
         await kube.until(lambda s: s.rollout.stable not in (None, first), "promoted by whoever leads")
+    assert counts.failed == 0, counts.errors[:3]
+
+
+async def test_a_person_promotes_by_annotation(kube: Kube, tmp_path: Path) -> None:
+    manual: dict[str, Any] = {"promotion": "Manual", "replay": {"requests": 0}}
+    kube.publish(tmp_path, "v1")
+    kube.apply(kube.service("v1", **manual))
+    await kube.until(ready, "v1 ready")
+    first = kube.status().rollout.stable
+    kube.publish(tmp_path, "v2", bias=0.001)
+    async with kube.traffic() as counts:
+        kube.apply(kube.service("v2", **manual))
+        await kube.until(lambda s: s.rollout.phase is Phase.PAUSED, "paused")
+        kube.ctl("annotate", "ais", "svc", "aiservice.dev/command=promote:1")
+        await kube.until(lambda s: s.rollout.stable not in (None, first), "promoted")
     assert counts.failed == 0, counts.errors[:3]

@@ -13,6 +13,7 @@ import pytest
 from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import DecisionKind
 from api.test_rules import BREAKING
+from clients import triton
 from cluster.kube import PORT, Kube, Refused, decided, ready, run
 from local import bundles
 
@@ -45,7 +46,6 @@ async def test_apply_to_ready_to_answers_over_rest_and_grpc(kube: Kube, tmp_path
 
 def over_grpc(kube: Kube) -> float:
     import numpy as np
-    import tritonclient.grpc as triton
 
     host = f"svc.{kube.namespace}.localhost"
     client = triton.InferenceServerClient(f"127.0.0.1:{PORT}", channel_args=[("grpc.default_authority", host)])

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-import tritonclient.grpc as triton
 
 from aiservice.api.runtime import GOLDEN_PATH, LABELS_PATH, REFERENCE_PATH, REPLAY_HEADER, RESERVOIR_PATH
 from aiservice.local.process import cpu_seconds, resident_bytes
+from clients import triton
 from local import bundles
 from local.machine import Machine, condition, free_port, infer, machine, ready
 

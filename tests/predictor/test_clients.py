@@ -12,19 +12,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pool
 
 from aiservice_predictor.codec.tensors import DTYPES
+from clients import triton
 from predictor.served import Served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import kserve
     from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
-
-# tritonclient's messages have the names of kserve's, and one pool cannot hold both
-with mock.patch.object(descriptor_pool, "Default", return_value=descriptor_pool.DescriptorPool()):
-    import tritonclient.grpc
 
 # its asyncio client works with aiohttp alone, but its package asks for gevent first
 GEVENT = ("gevent", "gevent.pool", "geventhttpclient", "geventhttpclient.url")
@@ -92,12 +88,12 @@ async def test_triton_asks_for_health_and_metadata_over_http(every_type: Served)
 
 
 def test_triton_over_grpc(every_type: Served) -> None:
-    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{every_type.grpc}") as client:
-        answer = client.infer("m", triton_inputs(tritonclient.grpc), request_id="7")
+    with triton.InferenceServerClient(f"127.0.0.1:{every_type.grpc}") as client:
+        answer = client.infer("m", triton_inputs(triton), request_id="7")
         assert answer.get_response().id == "7"
         for t in TYPES:
             same(t, answer.as_numpy(f"out_{t}"))
-        some = client.infer("m", triton_inputs(tritonclient.grpc), outputs=[tritonclient.grpc.InferRequestedOutput("out_INT8")])
+        some = client.infer("m", triton_inputs(triton), outputs=[triton.InferRequestedOutput("out_INT8")])
         assert [o.name for o in some.get_response().outputs] == ["out_INT8"]
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -106,9 +102,9 @@ def test_triton_over_grpc(every_type: Served) -> None:
         assert [t.datatype for t in client.get_model_metadata("m").outputs] == TYPES
         assert list(client.get_model_metadata("m").inputs[0].shape) == [-1, 2]
         with pytest.raises(tritonclient.utils.InferenceServerException, match=r"NOT_FOUND.*is not served here"):
-            client.infer("other", triton_inputs(tritonclient.grpc))
+            client.infer("other", triton_inputs(triton))
         with pytest.raises(tritonclient.utils.InferenceServerException, match=r"INVALID_ARGUMENT.*missing input"):
-            client.infer("m", triton_inputs(tritonclient.grpc)[:3])
+            client.infer("m", triton_inputs(triton)[:3])
 
 
 def kserve_request(binary: bool) -> InferRequest:

@@ -11,7 +11,7 @@ import numpy as np
 from aiservice.api.runtime import Refusal
 from aiservice.api.service import AIService
 from aiservice.api.spec import AIServiceSpec
-from aiservice.api.status import AIServiceStatus, Cursor, Pairs, ReplayStatus, Stratum
+from aiservice.api.status import AIServiceStatus, Cursor, Pairs, ReplayStatus, Stratum, Template
 from aiservice.core import names
 from aiservice.core.plan import live, plan, replay_task, shares
 from aiservice.core.rollout import advance
@@ -61,16 +61,24 @@ class Numbers:
     bare: bool = False
     """Decide, but leave out objects, conditions and sentences: many more histories in the same time."""
     draws: np.random.Generator = field(init=False)
-    _asked: tuple[AIServiceSpec, str] | None = None
+    _asked: tuple[AIServiceSpec, Template, str] | None = None
 
     def __post_init__(self) -> None:
         self.draws = np.random.Generator(np.random.SFC64(self.rng.getrandbits(64)))
 
     @property
+    def template(self) -> Template:
+        return self._made()[1]
+
+    @property
     def wanted(self) -> str:
+        return self._made()[2]
+
+    def _made(self) -> tuple[AIServiceSpec, Template, str]:
         if self._asked is None or self._asked[0] is not self.body:
-            self._asked = (self.body, names.revision(names.template(self.body)))
-        return self._asked[1]
+            made = names.template(self.body)
+            self._asked = (self.body, made, names.revision(made))
+        return self._asked
 
     def of(self, revision: str) -> Truth:
         return self.truth.setdefault(revision, Truth())
@@ -105,7 +113,7 @@ class Numbers:
     def _bare(self) -> Plan:
         seen, old = self.observed(), self.status
         state = advance(old.rollout, self.wanted, self.body, seen)
-        templates = {r.name: r.template for r in old.revisions} | {self.wanted: names.template(self.body)}
+        templates = {r.name: r.template for r in old.revisions} | {self.wanted: self.template}
         revisions = live(state, seen, templates, shares(state, seen), {r.name: r for r in old.revisions})
         new = tuple(d for d in state.decisions if d not in old.rollout.decisions)
         status = AIServiceStatus(revisions=revisions, rollout=state)

@@ -17,7 +17,7 @@ STARTS = {
 
 @pytest.mark.parametrize("start", STARTS)
 def test_no_trace_of_telemetry(start: str, tmp_path: Path) -> None:
-    env = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")} | {"HOME": str(tmp_path)}
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}  # nothing else: it keeps quiet where it sees a CI's variables
     subprocess.run([sys.executable, *STARTS[start]], env=env, capture_output=True, timeout=60, check=False)
     assert [p for p in tmp_path.rglob("*") if "onnxruntime" in p.name] == []
     subprocess.run([sys.executable, "-c", "import onnxruntime, time; time.sleep(1)"], env=env, capture_output=True, timeout=60, check=True)

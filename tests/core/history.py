@@ -101,8 +101,10 @@ class Numbers:
         }
         return Observed(self.now, running, dict(self.weights), totals, self.replayed, command=self.command)
 
-    def turn(self) -> Plan:
-        todo = self._bare() if self.bare else plan(service(self.body, self.status, self.generation), self.observed())
+    def turn(self, seen: Observed | None = None) -> Plan:
+        """One reconcile and what follows from it. `seen`: what was observed for it already."""
+        seen = seen or self.observed()
+        todo = self._bare(seen) if self.bare else plan(service(self.body, self.status, self.generation), seen)
         self.status, self.last = todo.status, todo
         self.weights = {r.name: r.weight for r in todo.status.revisions if r.weight}
         self._serve()
@@ -110,8 +112,8 @@ class Numbers:
         self.now += timedelta(seconds=self.seconds)
         return todo
 
-    def _bare(self) -> Plan:
-        seen, old = self.observed(), self.status
+    def _bare(self, seen: Observed) -> Plan:
+        old = self.status
         state = advance(old.rollout, self.wanted, self.body, seen)
         templates = {r.name: r.template for r in old.revisions} | {self.wanted: self.template}
         revisions = live(state, seen, templates, shares(state, seen), {r.name: r for r in old.revisions})

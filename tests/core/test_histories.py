@@ -16,7 +16,7 @@ from core.history import Numbers, Truth
 
 HISTORIES = int(os.environ.get("AISERVICE_HISTORIES", "100000"))
 PARTS = 20
-LOOKS = 12
+LOOKS = 10
 
 
 @lru_cache(400)
@@ -91,8 +91,9 @@ def one(rng: random.Random, *, bare: bool) -> None:
             world.counts.clear()
         if rng.random() < 0.05:
             world.weights = {}
-        ready = {r for r, seen in world.observed().running.items() if seen.ready}
-        world.turn()
+        seen = world.observed()
+        ready = {name for name, running in seen.running.items() if running.ready}
+        world.turn(seen)
         check(world, served, ready)
         served |= set(world.weights)
     if world.status.rollout.candidate and world.status.rollout.stable:

@@ -94,7 +94,7 @@ def broken(model: type[ApiModel], value: dict[str, Any]) -> list[str]:
     return out
 
 
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(SPECS)
 def test_cel_and_python_agree_on_random_specs(spec: dict[str, Any]) -> None:
     expected = broken(AIServiceSpec, defaulted(AIServiceSpec, spec))

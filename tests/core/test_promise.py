@@ -12,6 +12,8 @@ PARTS = 4
 ROLLOUTS = 2000
 ALPHA = 0.05
 """1 - the configured confidence."""
+BATCH = 10.0
+"""Seconds between two looks: 500 requests."""
 SAME = Truth(errors=0.005, slow=0.02)
 
 
@@ -19,12 +21,12 @@ SAME = Truth(errors=0.005, slow=0.02)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_identical_revisions_are_rolled_back_no_more_often_than_promised(part: int) -> None:
     each = ROLLOUTS // PARTS
-    ends = [rollout(SAME, SAME, part * each + i)[0] for i in range(each)]
+    ends = [rollout(SAME, SAME, part * each + i, seconds=BATCH)[0] for i in range(each)]
     assert sum(kind is DecisionKind.ROLLED_BACK for kind in ends) <= ALPHA * each
     assert sum(kind is DecisionKind.PROMOTED for kind in ends) >= 0.9 * each
 
 
 def test_a_truly_worse_candidate_is_promoted_no_more_often_than_promised() -> None:
     worse = Truth(errors=0.010, slow=0.02)
-    ends = [rollout(SAME, worse, 10_000 + i)[0] for i in range(200)]
+    ends = [rollout(SAME, worse, 10_000 + i, seconds=BATCH)[0] for i in range(200)]
     assert sum(kind is DecisionKind.PROMOTED for kind in ends) <= ALPHA * len(ends)

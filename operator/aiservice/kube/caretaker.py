@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -130,6 +131,4 @@ def parse(body: Manifest) -> AIService:
 
 
 def _json(value: Manifest) -> str:
-    import json
-
     return json.dumps(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +27,6 @@ class Cluster:
     def __init__(self) -> None:
         self._api: client.ApiClient | None = None
         self._dynamic: Any = None
-        self.writes = 0
-        """How many requests asked the API server to change something."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -41,14 +40,6 @@ class Cluster:
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._api is not None:
             await self._api.close()
-
-    async def has(self, api_version: str, kind: str) -> bool:
-        """Whether the cluster knows this kind."""
-        try:
-            await self._dynamic.resources.get(api_version=api_version, kind=kind)
-        except ResourceNotFoundError:
-            return False
-        return True
 
     async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
         """The object, or None."""
@@ -72,7 +63,6 @@ class Cluster:
         """Server-side apply with our field manager; what others changed of it is taken back. Raises Rejected."""
         meta = manifest["metadata"]
         resource = await self._resource(manifest["apiVersion"], manifest["kind"])
-        self.writes += 1
         try:
             done = await resource.server_side_apply(
                 body=manifest, name=meta["name"], namespace=meta.get("namespace"), field_manager=FIELD_MANAGER, force_conflicts=True
@@ -84,7 +74,6 @@ class Cluster:
     async def create(self, manifest: Manifest) -> bool:
         """False if there is one of that name already."""
         meta = manifest["metadata"]
-        self.writes += 1
         try:
             await (await self._resource(manifest["apiVersion"], manifest["kind"])).create(body=manifest, namespace=meta["namespace"])
         except (ApiException, DynamicApiError) as error:
@@ -96,7 +85,6 @@ class Cluster:
     async def replace(self, manifest: Manifest) -> bool:
         """The whole object, if it is still the one that was read; False if somebody changed it meanwhile. Raises Rejected."""
         meta = manifest["metadata"]
-        self.writes += 1
         try:
             await (await self._resource(manifest["apiVersion"], manifest["kind"])).replace(
                 body=manifest, name=meta["name"], namespace=meta["namespace"]
@@ -109,7 +97,6 @@ class Cluster:
 
     async def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
         """Gone, or gone already."""
-        self.writes += 1
         try:
             await (await self._resource(api_version, kind)).delete(name=name, namespace=namespace)
         except NotFoundError:
@@ -119,7 +106,6 @@ class Cluster:
         """The whole status: what is no longer in it is removed. Raises Rejected."""
         resource = await self._resource(api_version, kind)
         body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "status": status}
-        self.writes += 1
         try:
             await resource.status.server_side_apply(
                 body=body, name=name, namespace=namespace, field_manager=FIELD_MANAGER, force_conflicts=True
@@ -140,8 +126,6 @@ def _plain(found: Any) -> Manifest:
 
 def _reason(error: Any) -> str:
     """The API server's own sentence."""
-    import json
-
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import secrets
@@ -125,8 +126,6 @@ class KubeWorld:
             if await self.cluster.create(made):
                 return value
             found = await self.cluster.get("v1", "Secret", name, namespace) or {}
-        import base64
-
         return base64.b64decode(found["data"][TOKEN_KEY]).decode()
 
     def _predictor(self, pod: Manifest) -> Predictor:

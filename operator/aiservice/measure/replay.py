@@ -15,6 +15,7 @@ from aiservice.api.spec import QualityMetric
 from aiservice.api.status import Arms, Pairs, ReplayStatus, Stratum
 from aiservice.measure import judge
 from aiservice.measure.client import UNREACHABLE, Answer, Predictor
+from aiservice.measure.quality import PairCount, QualityCount
 
 AT_ONCE = 2
 """Requests under way at each revision: enough to be quick, few enough to leave the stable to its clients."""
@@ -50,38 +51,28 @@ class Tally:
     done: int = 0
     complete: bool = False
     strata: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
-    errors: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    latency: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    reference: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    arms: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    errors: PairCount = field(default_factory=PairCount)
+    latency: PairCount = field(default_factory=PairCount)
+    quality: QualityCount | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quality = QualityCount(self.metric, self.decision) if self.metric else None
 
     def add(self, item: Item, stable: tuple[Answer, float], candidate: tuple[Answer, float]) -> None:
         """One request, both answers and their seconds. What the stable itself fails says nothing of agreement."""
         self.done += 1
         (s, s_time), (c, c_time) = stable, candidate
         if item.compared:
-            _pair(self.errors, not c.ok, not s.ok)
+            self.errors.add(not c.ok, not s.ok)
             if self.slo:
-                _pair(self.latency, c_time > self.slo, s_time > self.slo)
+                self.latency.add(c_time > self.slo, s_time > self.slo)
             if s.ok:
                 for a, b in zip_longest(s.decisions, c.decisions[: len(s.decisions)], fillvalue="(failed)"):
                     of = judge.stratum(a, self.decision)
                     self.strata[of][judge.answered(a, b, self.decision)] += 1
                     self.weights[of] += item.weight
-        if item.label is not None and self.metric and s.ok and s.decisions:
-            self._quality(item.label, s.decisions[0], c.decisions[0] if c.ok and c.decisions else None)
-
-    def _quality(self, label: str, stable: str, candidate: str | None) -> None:
-        assert self.metric
-        wrong_c = candidate is None or not judge.right(candidate, label, self.decision)
-        wrong_s = not judge.right(stable, label, self.decision)
-        if self.metric is QualityMetric.PRECISION:
-            for place, decided, wrong in ((0, candidate, wrong_c), (2, stable, wrong_s)):
-                if decided is not None and judge.relevant(decided, label, self.metric, self.decision):
-                    self.arms[place] += wrong
-                    self.arms[place + 1] += 1
-        elif judge.relevant(stable, label, self.metric, self.decision):
-            _pair(self.reference, wrong_c, wrong_s)
+        if item.label is not None and self.quality and s.ok and s.decisions:
+            self.quality.add(s.decisions[0], c.decisions[0] if c.ok and c.decisions else None, item.label)
 
     def status(self) -> ReplayStatus:
         common = sorted(self.strata, key=lambda d: -sum(self.strata[d].values()))[:MOST_STRATA]
@@ -91,28 +82,18 @@ class Tally:
             rows = sum(self.strata[d].values())
             most = sorted(self.strata[d].items(), key=lambda kv: (kv[0] != d, -kv[1]))[: MOST_STRATA - 1]
             strata.append(Stratum(decision=d[:256], mass=mass.get(d, 0.0) or float(rows), replayed=rows, answers=dict(most)))
-        a = self.arms
+        quality = self.quality
         return ReplayStatus(
             planned=self.planned,
             done=self.done,
             complete=self.complete,
             numeric=self.decision.kind is DecisionKind.TOLERANCE,
             strata=strata,
-            errors=_pairs(self.errors),
-            latency=_pairs(self.latency),
-            reference=_pairs(self.reference),
-            reference_arms=Arms(bad_candidate=a[0], candidate=a[1], bad_stable=a[2], stable=a[3], hits=a[0]),
+            errors=self.errors.pairs(),
+            latency=self.latency.pairs(),
+            reference=quality.shared.pairs() if quality else Pairs(),
+            reference_arms=quality.arms(hits=quality.own[0]) if quality else Arms(),
         )
-
-
-def _pair(counts: list[int], candidate: bool, stable: bool) -> None:
-    counts[0] += 1
-    if candidate or stable:
-        counts[3 if candidate and stable else 1 if candidate else 2] += 1
-
-
-def _pairs(counts: list[int]) -> Pairs:
-    return Pairs(total=counts[0], candidate_only=counts[1], stable_only=counts[2], both=counts[3])
 
 
 async def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiservice.api.spec import QualityMetric, Rollout
 from aiservice.api.status import Arms, Cursor, Pairs, RolloutStatus
-from aiservice.core import evidence
+from aiservice.core import evidence, pairs
 from aiservice.core.world import Observed
 
 MOST_SOURCES = 4096
@@ -85,11 +85,5 @@ def _labels(state: RolloutStatus, spec: Rollout, seen: Observed) -> RolloutStatu
         a, b = state.quality_arms, new.arms
         update["quality_arms"] = evidence.look(a, b.bad_candidate, b.candidate, b.bad_stable, b.stable)
     else:
-        p, q = state.quality, new.pairs
-        update["quality"] = Pairs(
-            total=p.total + q.total,
-            candidate_only=p.candidate_only + q.candidate_only,
-            stable_only=p.stable_only + q.stable_only,
-            both=p.both + q.both,
-        )
+        update["quality"] = pairs.together(state.quality, new.pairs)
     return state.model_copy(update=update)

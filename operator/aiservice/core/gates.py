@@ -116,12 +116,7 @@ def quality_gate(spec: Rollout, state: RolloutStatus, gate: Quality, nxt: float,
         steps = [a for a in (sample.reference_arms, state.quality_arms) if a.candidate or a.stable]
         found = evidence.judge(steps, margin, next_weight=nxt, confidence=level, tests=spread, planned=2, interval=worded)
         return _status("quality", Stage.LIVE, found, _arms_sentence("false alarms", steps, found, spec.confidence, "labelled alarms"))
-    both = Pairs(
-        total=sample.reference.total + state.quality.total,
-        candidate_only=sample.reference.candidate_only + state.quality.candidate_only,
-        stable_only=sample.reference.stable_only + state.quality.stable_only,
-        both=sample.reference.both + state.quality.both,
-    )
+    both = pairs.together(sample.reference, state.quality)
     found = pairs.judge(both, margin, next_weight=nxt, confidence=level, tests=spread, interval=worded)
     what = "missed" if gate.metric is QualityMetric.RECALL else "wrong on"
     text = _pairs_sentence(what, both, found, spec.confidence, "labels")

@@ -34,6 +34,16 @@ def log_e(outcomes: Outcomes, side: int) -> float:
     return log_mean([sum(count * log1p(side * part / worst * z) for z, count in outcomes if count) for part in BETS])
 
 
+def together(a: Pairs, b: Pairs) -> Pairs:
+    """Both counted as one."""
+    return Pairs(
+        total=a.total + b.total,
+        candidate_only=a.candidate_only + b.candidate_only,
+        stable_only=a.stable_only + b.stable_only,
+        both=a.both + b.both,
+    )
+
+
 def difference(pairs: Pairs, d: float) -> Outcomes:
     """Candidate's badness - stable's - d, for every pair."""
     same = pairs.total - pairs.candidate_only - pairs.stable_only

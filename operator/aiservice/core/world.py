@@ -70,6 +70,8 @@ class Place:
     namespace: str = "kserve"
     domain: str = "localhost"
     port: int = 80
+    proxies: str = "envoy-gateway-system"
+    """Namespace in which the Gateway's proxies run."""
 
     def hostname(self, service: str, namespace: str) -> str:
         return f"{service}.{namespace}.{self.domain}"

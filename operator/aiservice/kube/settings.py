@@ -11,7 +11,7 @@ from aiservice.core.world import Place
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """AISERVICE_GATEWAY, AISERVICE_GATEWAY_NAMESPACE, AISERVICE_DOMAIN, AISERVICE_GATEWAY_PORT, AISERVICE_WATCH_NAMESPACE, POD_NAMESPACE, POD_NAME."""
+    """AISERVICE_GATEWAY, AISERVICE_GATEWAY_NAMESPACE, AISERVICE_GATEWAY_PROXIES, AISERVICE_DOMAIN, AISERVICE_GATEWAY_PORT, AISERVICE_WATCH_NAMESPACE, POD_NAMESPACE, POD_NAME."""
 
     place: Place
     watch: str
@@ -31,6 +31,7 @@ class Settings:
                 namespace=env.get("AISERVICE_GATEWAY_NAMESPACE", "kserve"),
                 domain=env.get("AISERVICE_DOMAIN", "localhost"),
                 port=_port(env, "AISERVICE_GATEWAY_PORT", 80),
+                proxies=env.get("AISERVICE_GATEWAY_PROXIES", "envoy-gateway-system"),
             ),
             watch=env.get("AISERVICE_WATCH_NAMESPACE", ""),
             namespace=env.get("POD_NAMESPACE", "default"),

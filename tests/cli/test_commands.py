@@ -193,7 +193,7 @@ def test_render(box: Machine) -> None:
     first, again = box.cli("render", "-f", str(box.manifest())), box.cli("render", "-f", str(box.manifest()))
     assert first.returncode == 0
     assert first.stdout == again.stdout
-    assert kinds(first.stdout) == ["InferenceService", "Service", "HorizontalPodAutoscaler", "HTTPRoute", "GRPCRoute"]
+    assert kinds(first.stdout) == ["NetworkPolicy", "InferenceService", "Service", "HorizontalPodAutoscaler", "HTTPRoute", "GRPCRoute"]
     assert box.store().token() not in first.stdout
     assert json.loads(box.cli("render", "-f", str(box.manifest()), "-o", "json").stdout) == list(yaml.safe_load_all(first.stdout))
     box.ask("v1", "two", real_time={"replicas": {"min": 2, "max": 4}})

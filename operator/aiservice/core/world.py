@@ -72,6 +72,8 @@ class Place:
     port: int = 80
     proxies: str = "envoy-gateway-system"
     """Namespace in which the Gateway's proxies run."""
+    clients: tuple[str, ...] | None = ("aiservice-system",)
+    """Who may call predictors beside the proxies and the service's own namespace: namespaces and address ranges. None: everyone."""
 
     def hostname(self, service: str, namespace: str) -> str:
         return f"{service}.{namespace}.{self.domain}"

@@ -30,6 +30,7 @@ BAD_NEWS = {DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSE
 WATCHED = (
     ("serving.kserve.io", "v1beta1", "inferenceservices"),
     ("gateway.networking.k8s.io", "v1", "httproutes"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
     ("", "v1", "pods"),
 )
 """What we own or what follows from it; an event of it wakes its service's caretaker."""

@@ -27,6 +27,7 @@ from aiservice.measure.client import UNREACHABLE, Predictor
 from aiservice.measure.measures import Measures, slo
 
 OWNED = (
+    ("networking.k8s.io/v1", "NetworkPolicy"),
     ("serving.kserve.io/v1beta1", "InferenceService"),
     ("v1", "Service"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from aiservice.api.service import AIService
 from aiservice.api.status import RevisionStatus
-from aiservice.core.render import autoscale, disruption, inference, route, service
+from aiservice.core.render import autoscale, disruption, inference, network, route, service
 from aiservice.core.world import Manifest, Place
 
 
 def everything(owner: AIService, revisions: Sequence[RevisionStatus], place: Place = Place()) -> tuple[Manifest, ...]:  # noqa: B008 (frozen)
     """All objects of one AIService, in the order in which they are applied."""
-    out: list[Manifest] = []
+    out: list[Manifest] = [] if place.clients is None else [network.policy(owner, place)]
     for r in revisions:
         out += [inference.inference_service(owner, r), service.grpc(owner, r), autoscale.autoscaler(owner, r)]
         out += [disruption.budget(owner, r)] if owner.spec.real_time.replicas.min > 1 else []

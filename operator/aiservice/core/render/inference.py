@@ -32,6 +32,7 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
         "minReplicas": owner.spec.real_time.replicas.min,
         "maxReplicas": owner.spec.real_time.replicas.max,
         "automountServiceAccountToken": False,
+        "topologySpreadConstraints": [spread(owner.metadata.name, revision.name)],
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         "model": model,
     }
@@ -46,6 +47,16 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
             annotations={"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "external"},
         ),
         "spec": {"predictor": predictor},
+    }
+
+
+def spread(service: str, revision: str) -> Manifest:
+    """A lost node takes few predictors with it; one that finds no better node starts all the same. Also for a single replica: scaling must not change pods."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {names.SERVICE_LABEL: service, names.REVISION_LABEL: revision}},
     }
 
 

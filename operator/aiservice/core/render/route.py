@@ -11,6 +11,8 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Manifest, Place
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
+PATHS = ("/v2", "/v1/models")
+"""What clients are for; the private endpoints and /metrics are not reached through the gateway."""
 
 
 def _route(owner: AIService, kind: str, rule: Manifest, place: Place) -> Manifest:
@@ -39,7 +41,8 @@ def http(owner: AIService, weights: Mapping[str, int], place: Place) -> Manifest
     """`weights`: revision -> percent, adding up to 100."""
     name = owner.metadata.name
     backends = [_backend(names.predictor(name, r), 80, r, w) for r, w in weights.items()]
-    return _route(owner, "HTTPRoute", {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends}, place)
+    matches = [{"path": {"type": "PathPrefix", "value": path}} for path in PATHS]
+    return _route(owner, "HTTPRoute", {"matches": matches, "backendRefs": backends}, place)
 
 
 def grpc(owner: AIService, weights: Mapping[str, int], place: Place) -> Manifest:

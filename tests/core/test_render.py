@@ -1,0 +1,64 @@
+"""What is rendered keeps strangers out and predictors apart, and a Pod's content follows from its revision alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from aiservice.api.service import AIService
+from aiservice.api.spec import AIServiceSpec
+from aiservice.api.status import RevisionStatus, Role
+from aiservice.core import names
+from aiservice.core.render import everything
+from aiservice.core.world import Place
+
+PLACE = Place(proxies="proxies", clients=("operator", "monitoring", "10.0.0.0/8"))
+
+
+def made(place: Place = PLACE, **real_time: Any) -> list[dict[str, Any]]:
+    spec = AIServiceSpec.model_validate({"model": {"uri": "s3://m/v1"}, "real_time": real_time})
+    owner = AIService.model_validate({"metadata": {"name": "svc", "namespace": "shop"}, "spec": spec})
+    pair = zip(("r00000001", "r00000002"), (Role.STABLE, Role.CANDIDATE), (95, 5), strict=True)
+    return list(everything(owner, [RevisionStatus(name=n, role=r, template=names.template(spec), weight=w) for n, r, w in pair], place))
+
+
+def one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(o for o in objects if o["kind"] == kind)
+
+
+def test_predictors_answer_proxies_operator_their_own_namespace_and_whom_the_chart_names() -> None:
+    objects = made()
+    assert objects[0]["kind"] == "NetworkPolicy", "before any pod"
+    spec = objects[0]["spec"]
+    (rule,) = spec["ingress"]
+    spaces = [p["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for p in rule["from"] if "namespaceSelector" in p]
+    assert spaces == ["proxies", "operator", "monitoring"]
+    assert [p for p in rule["from"] if "namespaceSelector" not in p] == [{"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    assert [p["port"] for p in rule["ports"]] == [8080, 8081]
+    for service in (o for o in objects if o["kind"] == "InferenceService"):
+        assert spec["podSelector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_no_policy_where_everyone_may_call() -> None:
+    assert all(o["kind"] != "NetworkPolicy" for o in made(replace(PLACE, clients=None)))
+
+
+def test_revisions_spread_over_nodes_each_by_itself() -> None:
+    for service in (o for o in made() if o["kind"] == "InferenceService"):
+        (spread,) = service["spec"]["predictor"]["topologySpreadConstraints"]
+        assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+        chosen = spread["labelSelector"]["matchLabels"]
+        assert chosen.items() <= service["metadata"]["labels"].items()
+        assert chosen[names.REVISION_LABEL] in service["metadata"]["name"]
+
+
+def test_scaling_changes_no_pod() -> None:
+    def pod(objects: list[dict[str, Any]]) -> dict[str, Any]:
+        return {k: v for k, v in one(objects, "InferenceService")["spec"]["predictor"].items() if k not in ("minReplicas", "maxReplicas")}
+
+    assert pod(made()) == pod(made(replicas={"min": 2, "max": 9}))
+
+
+def test_the_gateway_routes_what_clients_are_for_and_no_private_endpoint() -> None:
+    paths = [m["path"]["value"] for m in one(made(), "HTTPRoute")["spec"]["rules"][0]["matches"]]
+    assert paths == ["/v2", "/v1/models"]

@@ -27,9 +27,9 @@ APPLY = {"create", "patch"}
 """Server-side apply of an object that may not be there yet."""
 
 
-def granted() -> set[tuple[str, str, str]]:
+def granted(template: str = "aiservice.rules") -> set[tuple[str, str, str]]:
     text = (CHART / "_helpers.tpl").read_text()
-    rules: list[dict[str, Any]] = yaml.safe_load(re.search(r'define "aiservice.rules" -}}\n(.*?)\n{{- end', text, re.DOTALL).group(1))  # type: ignore[union-attr]
+    rules: list[dict[str, Any]] = yaml.safe_load(re.search(rf'define "{template}" -}}}}\n(.*?)\n{{{{- end', text, re.DOTALL).group(1))  # type: ignore[union-attr]
     return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
 
 
@@ -47,3 +47,10 @@ def used() -> set[tuple[str, str, str]]:
 
 def test_every_verb_used_is_granted_and_every_verb_granted_is_used() -> None:
     assert granted() == used()
+
+
+def test_what_the_labels_endpoint_asks_is_granted_and_nothing_more() -> None:
+    assert granted("aiservice.reviews") == {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }

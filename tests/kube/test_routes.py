@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiservice.kube.routes import weights
+from aiservice.kube.routes import order, weights
 
 
 def route(generation: int, observed: int, resolved: str = "True") -> dict[str, Any]:
@@ -28,3 +28,7 @@ def test_not_confirmed() -> None:
     nobody = route(3, 3) | {"status": {}}
     for unconfirmed in (None, route(3, 2), route(3, 3, "False"), nobody):
         assert weights(unconfirmed, "s", ["r1", "r2"]) == {}
+
+
+def test_backends_by_their_place() -> None:
+    assert order(route(3, 3), "s", ["r2", "r1", "r9"]) == ["r1", "r2", None]

@@ -47,3 +47,11 @@ app.kubernetes.io/component: operator
   resources: [events]
   verbs: [create]
 {{- end }}
+{{- define "aiservice.reviews" -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
+{{- end }}

@@ -1,4 +1,4 @@
-"""The API server in five verbs: get, list, apply, delete, and apply to a status. Everything else of the client stays in here."""
+"""The API server in a few verbs: get, list, apply, delete, apply to a status, ask for a review. Everything else of the client stays in here."""
 
 from __future__ import annotations
 
@@ -81,6 +81,14 @@ class Cluster:
                 return False
             raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
         return True
+
+    async def review(self, manifest: Manifest) -> Manifest:
+        """Ask the API server a question (TokenReview, SubjectAccessReview). -> its status. Raises Rejected."""
+        try:
+            done = await (await self._resource(manifest["apiVersion"], manifest["kind"])).create(body=manifest)
+        except (ApiException, DynamicApiError) as error:
+            raise Rejected(f"{manifest['kind']}: {_reason(error)}") from None
+        return dict(_plain(done).get("status", {}))
 
     async def replace(self, manifest: Manifest) -> bool:
         """The whole object, if it is still the one that was read; False if somebody changed it meanwhile. Raises Rejected."""

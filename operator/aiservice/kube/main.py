@@ -19,6 +19,7 @@ from aiservice.core import names
 from aiservice.core.world import Manifest
 from aiservice.kube.caretaker import Caretaker
 from aiservice.kube.cluster import Cluster
+from aiservice.kube.labels import PATH, Labels
 from aiservice.kube.lead import Lead
 from aiservice.kube.settings import Settings
 from aiservice.kube.telemetry import Telemetry
@@ -99,14 +100,16 @@ class Operator:
 async def serve(settings: Settings) -> int:
     """Answer probes, wait to lead, lead, and leave when the lead is lost: the next process starts clean."""
     telemetry = Telemetry()
-    runner = web.AppRunner(telemetry.app(), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, None, settings.port).start()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=2)
     async with Cluster() as cluster, aiohttp.ClientSession(timeout=timeout) as session:
+        app = telemetry.app()
+        app.router.add_post(PATH, Labels(cluster, session, settings.watch).post)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, None, settings.port).start()
         lead = Lead(cluster, settings.namespace, settings.identity)
         acting = asyncio.create_task(_act(lead, Operator(cluster, session, settings, telemetry), telemetry, settings.identity), name="act")
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -120,7 +123,7 @@ async def serve(settings: Settings) -> int:
         await asyncio.wait({acting}, timeout=5)
         if told_to and telemetry.leading:
             await lead.release()
-    await runner.cleanup()
+        await runner.cleanup()
     return 0 if told_to else 1
 
 

@@ -38,9 +38,9 @@ def ready(pod: Manifest) -> bool:
     return not leaving(pod) and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def run(pod: Manifest) -> str:
-    """Changes whenever the predictor in it starts anew."""
-    return f"{pod['metadata']['uid']}.{_predictor(pod).get('restartCount', 0)}"
+def run(pod: Manifest, container: str = CONTAINER) -> str:
+    """Changes whenever the predictor (or another container) in it starts anew."""
+    return f"{pod['metadata']['uid']}.{_state(pod, container).get('restartCount', 0)}"
 
 
 def address(pod: Manifest) -> str | None:
@@ -50,7 +50,7 @@ def address(pod: Manifest) -> str | None:
 
 def refused(pod: Manifest) -> Refusal | None:
     """A predictor that will not load its model says why in its termination message."""
-    state = _predictor(pod)
+    state = _state(pod)
     for past in (state.get("state", {}), state.get("lastState", {})):
         ended = past.get("terminated")
         if ended and ended.get("exitCode") == REFUSED:
@@ -99,6 +99,6 @@ def running(
     return out
 
 
-def _predictor(pod: Manifest) -> dict[str, Any]:
+def _state(pod: Manifest, container: str = CONTAINER) -> dict[str, Any]:
     states = pod.get("status", {}).get("containerStatuses", ())
-    return next((dict(s) for s in states if s.get("name") == CONTAINER), {})
+    return next((dict(s) for s in states if s.get("name") == container), {})

@@ -24,6 +24,15 @@ def weights(route: Manifest | None, service: str, revisions: Sequence[str]) -> d
     """Revision -> percent; empty while the gateway has not confirmed it."""
     if route is None or not accepted(route):
         return {}
+    found = zip(order(route, service, revisions), _backends(route), strict=True)
+    return {revision: ref.get("weight", 1) for revision, ref in found if revision and ref.get("weight", 1)}
+
+
+def order(route: Manifest, service: str, revisions: Sequence[str]) -> list[str | None]:
+    """The revision of each backend, in the route's own order; None for one that is not ours."""
     by_backend = {names.predictor(service, r): r for r in revisions}
-    refs = [ref for rule in route["spec"].get("rules", ()) for ref in rule.get("backendRefs", ())]
-    return {by_backend[ref["name"]]: ref.get("weight", 1) for ref in refs if ref["name"] in by_backend and ref.get("weight", 1)}
+    return [by_backend.get(ref["name"]) for ref in _backends(route)]
+
+
+def _backends(route: Manifest) -> list[Manifest]:
+    return [ref for rule in route["spec"].get("rules", ()) for ref in rule.get("backendRefs", ())]

@@ -6,6 +6,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from aiservice.api.status import AIServiceStatus, Decision, Phase
+from aiservice.measure import labelling
 
 
 class Telemetry:
@@ -44,7 +45,7 @@ class Telemetry:
 
     def app(self) -> web.Application:
         """Alive: the loop answers. Ready: it leads and has seen the services, or it stands by for the leader."""
-        app = web.Application()
+        app = web.Application(client_max_size=labelling.MOST_BYTES)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)

@@ -20,7 +20,7 @@ from aiservice.core import names
 from aiservice.core.render.inference import TOKEN_KEY
 from aiservice.core.render.meta import meta
 from aiservice.core.world import Command, Manifest, Observed, Place, Plan, Totals, Verb
-from aiservice.kube import differ, pods, routes
+from aiservice.kube import differ, pods, proxies, routes
 from aiservice.kube.cluster import Cluster
 from aiservice.measure import golden, scrape
 from aiservice.measure.client import UNREACHABLE, Predictor
@@ -78,7 +78,7 @@ class KubeWorld:
         if state.candidate is None or state.stable is None:
             return seen
         pair = (state.stable, state.candidate)
-        totals, labelled = await asyncio.gather(self._totals(service, pair), self.measures.labelled(service, pair))
+        totals, labelled = await asyncio.gather(self._totals(service, pair, route), self.measures.labelled(service, pair))
         return replace(seen, totals=totals, labelled=labelled)
 
     async def apply(self, service: AIService, plan: Plan) -> None:
@@ -152,14 +152,21 @@ class KubeWorld:
             self._digests[run] = digest
         self._right[run] = True
 
-    async def _totals(self, service: AIService, pair: tuple[str, str]) -> dict[str, Totals]:
+    async def _totals(self, service: AIService, pair: tuple[str, str], route: Manifest | None) -> dict[str, Totals]:
+        """Errors as clients saw them, from the Gateway's Envoys; gRPC's own and latency from the predictors. Where there is no such Envoy, all from the predictors."""
+        name, namespace = service.metadata.name, service.metadata.namespace
+        envoys = await self.cluster.list("v1", "Pod", self.place.proxies, proxies.labels(self.place))
+        found = dict[str, Totals]()
+        if envoys and route is not None:
+            seen = await proxies.read(self.session, envoys, namespace, name)
+            found = proxies.totals(seen, routes.order(route, name, [r.name for r in service.status.revisions]))
+        counts = scrape.counts if envoys else scrape.all_counts
         ready = [(p, self._predictor(p)) for p in self._pods if pods.revision(p) in pair and pods.ready(p)]
         texts = await asyncio.gather(*(predictor.metrics() for _, predictor in ready), return_exceptions=True)
-        return {
-            pods.run(p): Totals(pods.revision(p) or "", scrape.all_counts(text, slo(service)), arrivals=True)
-            for (p, _), text in zip(ready, texts, strict=True)
-            if isinstance(text, str)
-        }
+        for (p, _), text in zip(ready, texts, strict=True):
+            if isinstance(text, str):
+                found[pods.run(p)] = Totals(pods.revision(p) or "", counts(text, slo(service)), arrivals=not envoys)
+        return found
 
 
 def _ours(live: Manifest, uid: str) -> bool:

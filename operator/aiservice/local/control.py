@@ -7,16 +7,14 @@ import hmac
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
 from aiservice.core import names, rollout
 from aiservice.core.world import Command, Verb
 from aiservice.local.caretaker import Caretaker
-from aiservice.measure.client import UNREACHABLE
+from aiservice.measure import labelling
 
-MOST_LABELS = 10_000
 PATIENCE = 20.0
 """Seconds until a command must have been carried out."""
 
@@ -28,7 +26,7 @@ class Control:
     services: Callable[[], Mapping[str, Caretaker]]
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=4 * 2**20)
+        app = web.Application(client_max_size=labelling.MOST_BYTES)
         app.router.add_post("/v1/labels", self.labels)
         app.router.add_post("/v1/services/{name}/{verb}", self.command)
         return app
@@ -36,25 +34,11 @@ class Control:
     async def labels(self, request: web.Request) -> web.Response:
         """{"labels": {"<request id>": <true decision>}} -> which of them were still in memory."""
         try:
-            body = await request.json()
-        except ValueError:
-            return _error(400, "the body is not JSON")
-        given = body.get("labels") if isinstance(body, dict) else None
-        if not isinstance(given, dict) or not given:
-            return _error(400, 'expected {"labels": {"<request id>": <the true decision>}}')
-        if len(given) > MOST_LABELS:
-            return _error(413, f"{len(given)} labels given, at most {MOST_LABELS} are taken at once")
-        wrong = next((k for k, v in given.items() if not isinstance(v, str | int | float | bool)), None)
-        if wrong is not None:
-            return _error(400, f"label of {wrong!r} is {given[wrong]!r}, expected a text, a number, true or false")
-        texts = {k: _text(v) for k, v in given.items()}
+            labels = labelling.read(await request.read())
+        except labelling.Unfit as unfit:
+            return _error(unfit.status, str(unfit))
         predictors = [r.predictor for care in self.services().values() for crew in care.world.fleet.crews.values() for r in crew.ready]
-        answers = await asyncio.gather(*(p.label(texts) for p in predictors), return_exceptions=True)
-        matched = sorted({i for a in answers if isinstance(a, list) for i in a})
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, UNREACHABLE):
-                raise answer
-        return web.json_response({"matched": len(matched), "unknown": len(given) - len(matched)})
+        return web.json_response(await labelling.join(predictors, labels))
 
     async def command(self, request: web.Request) -> web.Response:
         """promote, abort or retry: checked now, carried out at the next look; the answer comes when it was."""
@@ -84,10 +68,6 @@ class Control:
         state = care.service.status.rollout
         last = state.decisions[-1].message if state.decisions else ""
         return web.json_response({"phase": state.phase.value, "stable": state.stable, "message": last})
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _error(status: int, message: str) -> web.Response:

@@ -1,7 +1,8 @@
 """From single requests to calls of the model: a bounded queue, batches of what waits anyway, one worker thread, deadlines.
 
-Nothing waits at low load (unless `batch_max_delay` says so): a call takes what came while the last one ran. Calls known to be quick run in
+Nothing waits at low load (unless `max_delay` says so): a call takes what came while the last one ran. Calls known to be quick run in
 the event loop itself; a hop to the thread costs more than they do. If a batch fails, each of its requests is run again alone.
+Whoever waits is called back, at once and in the event loop: no task and no future is made for a request.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import TypeAlias
 
 import numpy as np
 
+from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
 
 Run: TypeAlias = Callable[[Tensors], Tensors]
-Result: TypeAlias = Tensors | Failure
+Result: TypeAlias = Part | Failure
 QUICK = 0.0005
 """Seconds: calls that take no longer run in the event loop."""
 _REMEMBERED = 0.98
 """How slowly a long call is forgotten: share of the remembered time that is left after each shorter one."""
+_NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,31 @@ class Limits:
     """Whether requests may be stacked."""
     inline: bool = True
     """Whether quick calls may run in the event loop."""
+    uniform: bool = False
+    """Whether all requests that the signature admits have rows of one shape."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
+class Waiting:
+    """A request on its way through the model. Exactly one of `settle` and `fail` is called, unless it is withdrawn before."""
+
+    __slots__ = ("due", "inputs", "rows", "settled", "since")
+
     inputs: Tensors
     rows: int
     since: float
-    answer: asyncio.Future[Tensors]
+    """perf_counter when it was entered; `due`: when its time is over."""
+    due: float
+
+    def __init__(self) -> None:
+        self.settled = True
+
+    def settle(self, part: Part) -> None:
+        """The model's outputs are there. Must not raise."""
+        raise NotImplementedError
+
+    def fail(self, failure: Failure) -> None:
+        """Late, Overloaded, Invalid or ModelFailed. Must not raise."""
+        raise NotImplementedError
 
     def key(self) -> dict[str, tuple[int, ...]]:
         return {name: array.shape[1:] for name, array in self.inputs.items()}
@@ -60,32 +80,44 @@ class Batcher:
         self._run, self._limits, self._metrics = run, limits, metrics
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
-        self._waiting: deque[_Waiting] = deque()
-        self._running: list[_Waiting] = []
+        self._waiting: deque[Waiting] = deque()
+        self._running: list[Waiting] = []
         self._since = 0.0
         self._scheduled = False
         self._closed = False
         self._per_row = QUICK
         self._by_row = limits.by_row
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = _NEVER
 
-    async def submit(self, inputs: Tensors, rows: int, seconds: float) -> Tensors:
-        """The model's outputs for one request. Raises Overloaded, Late after so many seconds, Invalid, ModelFailed."""
+    def admit(self) -> None:
+        """Raises Overloaded where `enter` would: to be asked before work is put into a request."""
         if self._closed:
             raise _ending()
         if len(self._waiting) >= self._limits.queue:
             raise Overloaded(f"{len(self._waiting)} requests wait already; try again in a second")
+
+    def enter(self, item: Waiting, inputs: Tensors, rows: int, seconds: float) -> None:
+        """Take a request that must be answered within so many seconds. Raises Overloaded; Late where none are left."""
+        self.admit()
         if seconds <= 0:
             raise _late(seconds)
-        item = _Waiting(inputs, rows, perf_counter(), self._loop.create_future())
+        item.inputs, item.rows, item.settled = inputs, rows, False
+        item.since = perf_counter()
+        item.due = item.since + seconds
         self._waiting.append(item)
-        self._wake()
-        timer = self._loop.call_later(seconds, self._expire, item, seconds)
-        try:
-            return await item.answer
-        finally:
-            timer.cancel()
-            if item.answer.cancelled():
-                self._remove(item)
+        if self._running:
+            self._wake_at(item.due)
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def withdraw(self, item: Waiting) -> None:
+        """Nobody waits for it any more: it leaves the queue, or its answer is dropped."""
+        if not item.settled:
+            item.settled = True
+            if item in self._waiting:
+                self._waiting.remove(item)
 
     def idle(self) -> bool:
         return not self._waiting and not self._running
@@ -97,25 +129,33 @@ class Batcher:
     def close(self) -> None:
         """Whoever still waits gets Overloaded; a call that still runs is not waited for."""
         self._closed = True
-        for item in (*self._waiting, *self._running):
-            if not item.answer.done():
-                item.answer.set_exception(_ending())
+        if self._alarm is not None:
+            self._alarm.cancel()
+        waiting = [*self._waiting, *self._running]
         self._waiting.clear()
+        for item in waiting:
+            _give(item, _ending())
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _expire(self, item: _Waiting, seconds: float) -> None:
-        if not item.answer.done():
-            item.answer.set_exception(_late(seconds))
-            self._remove(item)
+    def _wake_at(self, due: float) -> None:
+        """Look for those whose time is over then, at the latest."""
+        if due < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = due
+            self._alarm = self._loop.call_later(max(0.0, due - perf_counter()), self._expire)
 
-    def _remove(self, item: _Waiting) -> None:
-        if item in self._waiting:
-            self._waiting.remove(item)
-
-    def _wake(self) -> None:
-        if not self._running and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._pump)
+    def _expire(self) -> None:
+        self._alarm, self._alarm_at = None, _NEVER
+        now = perf_counter()
+        late = [item for item in (*self._running, *self._waiting) if item.due <= now]
+        if late:
+            self._waiting = deque(item for item in self._waiting if item.due > now)
+            for item in late:
+                _give(item, _late(item.due - item.since))
+        left = [item.due for item in (*self._running, *self._waiting) if not item.settled]
+        if left:
+            self._wake_at(min(left))
 
     def _pump(self) -> None:
         self._scheduled = False
@@ -127,60 +167,68 @@ class Batcher:
                 self._scheduled = True
                 self._loop.call_later(left, self._pump)
                 return
-        batch = self._take()
         now = perf_counter()
+        while self._waiting and self._waiting[0].due <= now:
+            item = self._waiting.popleft()
+            _give(item, _late(item.due - item.since))
+        if self._waiting:
+            self._start(self._take(), now)
+
+    def _start(self, batch: list[Waiting], now: float) -> None:
+        rows, metrics = 0, self._metrics
         for item in batch:
-            self._metrics.queue.observe(now - item.since)
-        rows = sum(item.rows for item in batch)
-        self._metrics.batch.observe(rows)
+            rows += item.rows
+            metrics.queue.observe(now - item.since)
+        metrics.batch.observe(rows)
         if self._limits.inline and self._per_row * rows < QUICK:
             results, seconds = self._execute(batch)
             self._settle(batch, results, seconds / rows)
-            if self._waiting:
-                self._wake()
+            if self._waiting and not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._pump)
             return
-        self._running, self._since = batch, perf_counter()
+        self._running, self._since = batch, now
+        self._wake_at(min(item.due for item in (*batch, *self._waiting)))
         future = self._thread.submit(self._execute, batch)
         future.add_done_callback(lambda f: self._closed or self._loop.call_soon_threadsafe(self._done, batch, rows, f))
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
-        batch = [self._waiting.popleft()]
-        if not self._by_row:
+        waiting = self._waiting
+        batch = [waiting.popleft()]
+        if not self._by_row or not waiting:
             return batch
-        rows, key = batch[0].rows, batch[0].key()
-        while self._waiting and rows + self._waiting[0].rows <= self._limits.max_rows and self._waiting[0].key() == key:
-            batch.append(self._waiting.popleft())
+        rows, most, uniform = batch[0].rows, self._limits.max_rows, self._limits.uniform
+        key = None if uniform else batch[0].key()
+        while waiting and rows + waiting[0].rows <= most and (uniform or waiting[0].key() == key):
+            batch.append(waiting.popleft())
             rows += batch[-1].rows
         return batch
 
-    def _done(self, batch: list[_Waiting], rows: int, future: Future[tuple[list[Result], float]]) -> None:
+    def _done(self, batch: list[Waiting], rows: int, future: Future[tuple[list[Result], float]]) -> None:
         self._running = []
         if self._closed:
             return
         results, seconds = future.result()
         self._settle(batch, results, seconds / rows)
-        self._wake()
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
 
-    def _settle(self, batch: list[_Waiting], results: list[Result], per_row: float) -> None:
+    def _settle(self, batch: list[Waiting], results: list[Result], per_row: float) -> None:
         self._per_row = max(per_row, self._per_row * _REMEMBERED)
         for item, result in zip(batch, results, strict=True):
-            if item.answer.done():
-                continue
-            if isinstance(result, Failure):
-                item.answer.set_exception(result)
-            else:
-                item.answer.set_result(result)
+            _give(item, result)
 
-    def _execute(self, batch: list[_Waiting]) -> tuple[list[Result], float]:
+    def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
         """One result a request, in order, and the seconds that the model took."""
         start = perf_counter()
         results = self._together(batch) if len(batch) > 1 else None
         if results is None:
-            results = [self._alone(item.inputs) for item in batch]
+            results = [self._alone(item) for item in batch]
         return results, perf_counter() - start
 
-    def _together(self, batch: list[_Waiting]) -> list[Result] | None:
+    def _together(self, batch: list[Waiting]) -> list[Result] | None:
         """None where the stacked call failed, or its outputs do not have one row for each row."""
         try:
             outputs = self._run({name: np.concatenate([item.inputs[name] for item in batch]) for name in batch[0].inputs})
@@ -191,20 +239,30 @@ class Batcher:
             self._by_row = False
             return None
         results: list[Result] = []
+        texts: dict[str, list[bytes]] = {}
         start = 0
         for item in batch:
-            end = start + item.rows
-            results.append({name: array[start:end] for name, array in outputs.items()})
-            start = end
+            results.append(Part(outputs, start, start + item.rows, texts))
+            start += item.rows
         return results
 
-    def _alone(self, inputs: Tensors) -> Result:
+    def _alone(self, item: Waiting) -> Result:
         try:
-            return self._run(inputs)
+            return Part(self._run(item.inputs))
         except Failure as failure:
             return failure
         except Exception as error:
             return ModelFailed(f"the model failed on this request: {_brief(error)}")
+
+
+def _give(item: Waiting, result: Result) -> None:
+    if item.settled:
+        return
+    item.settled = True
+    if isinstance(result, Failure):
+        item.fail(result)
+    else:
+        item.settle(result)
 
 
 def _brief(error: Exception) -> str:

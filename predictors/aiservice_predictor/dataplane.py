@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor import decision
-from aiservice_predictor.batcher import Batcher, Limits
-from aiservice_predictor.codec.request import Request
+from aiservice_predictor.batcher import Batcher, Limits, Waiting
+from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import NotFound
 from aiservice_predictor.load import Loaded
@@ -45,8 +45,11 @@ class DataPlane:
             queue=config.queue,
             by_row=loaded.by_row and config.batch_max_size > 1,
             inline=loaded.signature.fixed_rows and loaded.model.steady,
+            uniform=loaded.signature.fixed_rows,
         )
         self._batcher = Batcher(loaded.model.run, limits, self.metrics)
+        self._timeout = config.timeout
+        self._decides = loaded.signature.decision.output
         self._ids = count()
         self._prefix = uuid4().hex[:16]
 
@@ -64,20 +67,28 @@ class DataPlane:
         if name != self.name:
             raise NotFound(f"model '{name[:80]}' is not served here; this is '{self.name}'")
 
-    async def infer(self, request: Request, seconds: float | None = None) -> Tensors:
-        """All outputs of the model for the request's inputs, and an id for it where it has none.
+    def admit(self) -> None:
+        """Raises Overloaded where a request would be refused whatever it holds: to be asked before it is decoded."""
+        self._batcher.admit()
 
-        `seconds`: how long the client still waits; the configured timeout where that is less. Raises Overloaded, Late, Invalid, ModelFailed.
+    def enter(self, call: Waiting, request: Request, seconds: float | None = None) -> None:
+        """Have all outputs of the model made for the request, and give it an id where it has none; `call` is told.
+
+        `seconds`: how long the client still waits; the configured timeout where that is less. Raises Overloaded, Late.
         """
         if not request.id:
             request.id = f"{self._prefix}-{next(self._ids)}"
-        limit = self.config.timeout if seconds is None else min(seconds, self.config.timeout)
-        return await self._batcher.submit(request.inputs, request.rows, limit)
+        limit = self._timeout if seconds is None else min(seconds, self._timeout)
+        self._batcher.enter(call, request.inputs, request.rows, limit)
 
-    def answered(self, request: Request, outputs: Tensors) -> None:
+    def withdraw(self, call: Waiting) -> None:
+        """Nobody waits for it any more."""
+        self._batcher.withdraw(call)
+
+    def answered(self, request: Request, part: Part) -> None:
         """The answer to a client's request (not a replayed one) was encoded: count and record it."""
         self.metrics.rows += request.rows
-        self.recorder.add(request.id, time(), request.inputs, outputs, request.rows)
+        self.recorder.add(request.id, time(), request.inputs, part.tensor(self._decides), request.rows)
 
     def decisions(self, outputs: Tensors) -> list[str]:
         """One text a row."""

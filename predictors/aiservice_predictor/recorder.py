@@ -45,9 +45,8 @@ class Recorder:
         self._sequence = 0
         self._seen: Counter[str] = Counter()
 
-    def add(self, id: str, at: float, inputs: Tensors, outputs: Tensors, rows: int) -> None:
-        """A request was answered at `at` (Unix seconds). Keeps references: the arrays must not be changed afterwards."""
-        output = outputs[self.decision.output]
+    def add(self, id: str, at: float, inputs: Tensors, output: Array, rows: int) -> None:
+        """A request was answered at `at` (Unix seconds); `output`: the one that is decided by. Keeps references to the arrays."""
         size = size_of(id, inputs, rows) if self._records else 0
         kept = self._records and size <= self.reservoir.largest()
         if kept:

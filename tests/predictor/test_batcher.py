@@ -9,14 +9,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiservice_predictor.batcher import Batcher, Limits
+from aiservice_predictor.batcher import Batcher, Limits, Waiting
+from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
-from aiservice_predictor.failures import Late, ModelFailed, Overloaded
+from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
 
 
 def request(*values: int) -> Tensors:
     return {"x": np.array(values, dtype=np.int64)}
+
+
+class Caller(Waiting):
+    """Waits with a future."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
+
+    def settle(self, part: Part) -> None:
+        self.answer.set_result(part.tensors())
+
+    def fail(self, failure: Failure) -> None:
+        self.answer.set_exception(failure)
+
+
+async def submit(batcher: Batcher, inputs: Tensors, rows: int, seconds: float) -> Tensors:
+    caller = Caller()
+    batcher.enter(caller, inputs, rows, seconds)
+    try:
+        return await caller.answer
+    finally:
+        batcher.withdraw(caller)
 
 
 class Doubler:
@@ -35,7 +59,7 @@ class Doubler:
 
 
 async def answers(batcher: Batcher, requests: list[list[int]]) -> list[Any]:
-    submitted = (batcher.submit(request(*values), len(values), 5) for values in requests)
+    submitted = (submit(batcher, request(*values), len(values), 5) for values in requests)
     return await asyncio.gather(*submitted, return_exceptions=True)
 
 
@@ -75,7 +99,7 @@ async def test_a_delay_waits_for_more() -> None:
 
     async def later(seconds: float, value: int) -> Tensors:
         await asyncio.sleep(seconds)
-        return await batcher.submit(request(value), 1, 5)
+        return await submit(batcher, request(value), 1, 5)
 
     await asyncio.gather(later(0, 1), later(0.02, 2))
     assert model.calls == [2]
@@ -91,7 +115,7 @@ async def test_requests_of_other_shapes_are_not_stacked() -> None:
 
     batcher = Batcher(run, Limits(), Metrics())
     shapes = [(1, 2), (1, 2), (1, 3)]
-    found = await asyncio.gather(*(batcher.submit({"x": np.zeros(s)}, 1, 5) for s in shapes))
+    found = await asyncio.gather(*(submit(batcher, {"x": np.zeros(s)}, 1, 5) for s in shapes))
     assert [f["y"].shape for f in found] == shapes
     assert calls == [(2, 2), (1, 3)]
     batcher.close()
@@ -113,7 +137,7 @@ async def test_a_model_that_merges_rows_is_run_one_by_one_from_then_on() -> None
 
 async def test_the_queue_is_bounded() -> None:
     batcher = Batcher(Doubler(0.1), Limits(max_rows=1, queue=3, inline=False), Metrics())
-    first = asyncio.create_task(batcher.submit(request(0), 1, 5))
+    first = asyncio.create_task(submit(batcher, request(0), 1, 5))
     await asyncio.sleep(0.03)
     found = await answers(batcher, [[1], [2], [3], [4], [5]])
     assert [isinstance(f, Overloaded) for f in found] == [False, False, False, True, True]
@@ -125,8 +149,8 @@ async def test_the_queue_is_bounded() -> None:
 async def test_a_deadline_passes_while_waiting_and_while_running() -> None:
     model = Doubler(0.15)
     batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
-    running = asyncio.create_task(batcher.submit(request(1), 1, 0.05))
-    waiting = asyncio.create_task(batcher.submit(request(2), 1, 0.05))
+    running = asyncio.create_task(submit(batcher, request(1), 1, 0.05))
+    waiting = asyncio.create_task(submit(batcher, request(2), 1, 0.05))
     for task in (running, waiting):
         with pytest.raises(Late, match=r"0\.05 seconds"):
             await task
@@ -138,7 +162,7 @@ async def test_a_deadline_passes_while_waiting_and_while_running() -> None:
 
 async def test_a_call_that_runs_on_is_seen_and_close_answers_who_waits_for_it() -> None:
     batcher = Batcher(Doubler(0.2), Limits(max_rows=1, inline=False), Metrics())
-    tasks = [asyncio.create_task(batcher.submit(request(n), 1, 5)) for n in range(2)]
+    tasks = [asyncio.create_task(submit(batcher, request(n), 1, 5)) for n in range(2)]
     await asyncio.sleep(0.1)
     assert 0.05 < batcher.running_for() < 1
     batcher.close()
@@ -146,14 +170,14 @@ async def test_a_call_that_runs_on_is_seen_and_close_answers_who_waits_for_it() 
         with pytest.raises(Overloaded, match="is ending"):
             await task
     with pytest.raises(Overloaded, match="is ending"):
-        await batcher.submit(request(1), 1, 5)
+        await submit(batcher, request(1), 1, 5)
 
 
 async def test_a_cancelled_request_leaves_the_queue() -> None:
     model = Doubler(0.1)
     batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
-    first = asyncio.create_task(batcher.submit(request(1), 1, 5))
-    second = asyncio.create_task(batcher.submit(request(2), 1, 5))
+    first = asyncio.create_task(submit(batcher, request(1), 1, 5))
+    second = asyncio.create_task(submit(batcher, request(2), 1, 5))
     await asyncio.sleep(0.02)
     second.cancel()
     await first
@@ -166,7 +190,7 @@ async def test_a_cancelled_request_leaves_the_queue() -> None:
 async def test_a_long_call_leaves_the_loop_free_and_a_short_one_stays_in_it() -> None:
     model = Doubler(0.2)
     batcher = Batcher(model, Limits(inline=True), Metrics())
-    task = asyncio.create_task(batcher.submit(request(1), 1, 5))
+    task = asyncio.create_task(submit(batcher, request(1), 1, 5))
     await asyncio.sleep(0)
     start = time.perf_counter()
     await asyncio.sleep(0.01)

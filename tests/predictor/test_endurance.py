@@ -117,7 +117,7 @@ def test_a_head_without_end(classes: Served) -> None:
             answer = sock.recv(1000)
         except (ConnectionResetError, BrokenPipeError):
             pass
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
     assert classes.client.get("/v2/health/ready").status_code == 200
 
 

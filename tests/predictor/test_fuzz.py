@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc, rest, v1
+from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import DTYPES, Spec
 from aiservice_predictor.failures import Invalid, TooLarge
 from aiservice_predictor.proto import messages
@@ -74,7 +75,7 @@ def test_the_whole_ones_are_read() -> None:
     request = rest.decode(SIGNATURE, 100, head + STRINGS, len(head))
     assert request.rows == 2
     assert request.inputs["s"].tolist() == [["a"], ["bc"]]
-    body, size = rest.encode("m", SIGNATURE, request, request.inputs)
+    body, size = rest.RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
     assert size is not None
     answer = json.loads(body[:size])
     assert [o["name"] for o in answer["outputs"]] == ["x", "s"]
@@ -91,7 +92,7 @@ def test_v2(body: dict[str, Any], binary: bytes) -> None:
         for name, array in request.inputs.items():
             assert array.dtype == DTYPES[SPECS[name].datatype]
             assert array.ndim == len(SPECS[name].shape)
-        rest.encode("m", SIGNATURE, request, request.inputs)
+        rest.RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
 
 
 @settings(max_examples=400, deadline=None)

@@ -83,7 +83,7 @@ def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tup
     recorder = Recorder(CLASS, limit)
     for number, (classes, width) in enumerate(given):
         inputs = {"x": np.zeros((len(classes), width), dtype=np.float32)}
-        recorder.add(f"r{number}", 0.0, inputs, {"y": np.array(classes)}, len(classes))
+        recorder.add(f"r{number}", 0.0, inputs, np.array(classes), len(classes))
         assert recorder.reservoir.bytes + recorder._pending_bytes <= limit
     assert recorder.seen() == Counter(str(c) for classes, _ in given for c in classes)
     assert recorder.held()[0] <= limit
@@ -92,15 +92,15 @@ def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tup
 
 def test_a_request_belongs_to_its_rarest_decision() -> None:
     recorder = Recorder(CLASS, 10**6)
-    recorder.add("common", 0.0, {}, {"y": np.zeros(50, dtype=np.int64)}, 50)
-    recorder.add("both", 0.0, {}, {"y": np.array([0, 0, 7, 0])}, 4)
+    recorder.add("common", 0.0, {}, np.zeros(50, dtype=np.int64), 50)
+    recorder.add("both", 0.0, {}, np.array([0, 0, 7, 0]), 4)
     recorder.fold()
     assert [e.stratum for e in recorder.reservoir.spread(10)] == ["0", "7"]
 
 
 def test_decisions_beyond_a_hundred_are_counted_together() -> None:
     recorder = Recorder(CLASS, 0)
-    recorder.add("r", 0.0, {}, {"y": np.arange(500)}, 500)
+    recorder.add("r", 0.0, {}, np.arange(500), 500)
     seen = recorder.seen()
     assert len(seen) == MAX_STRATA + 1
     assert seen[OTHER] == 400
@@ -110,7 +110,7 @@ def test_decisions_beyond_a_hundred_are_counted_together() -> None:
 def test_decisions_of_any_length_are_accounted_for_and_cut_in_the_counters() -> None:
     recorder = Recorder(CLASS, 10**6)
     for number in range(30):
-        recorder.add(f"r{number}", 0.0, {}, {"y": np.array([f"{number}" + "x" * 50_000], dtype=object)}, 1)
+        recorder.add(f"r{number}", 0.0, {}, np.array([f"{number}" + "x" * 50_000], dtype=object), 1)
     assert all(len(s) == 128 for s in recorder.seen())
     held, entries = recorder.held()
     assert entries * 200_000 <= held <= 10**6

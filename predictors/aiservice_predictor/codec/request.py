@@ -1,10 +1,10 @@
-"""What every codec makes of a request."""
+"""What every codec makes of a request, and what it makes an answer of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.codec.tensors import Array, Tensors
 
 
 @dataclass(slots=True)
@@ -17,3 +17,28 @@ class Request:
     """Empty: the answer carries one that is made here."""
     outputs: tuple[str, ...] = ()
     """Names of the outputs that are asked for; none: all."""
+
+
+class Part:
+    """One request's rows in the outputs of a call of the model."""
+
+    __slots__ = ("end", "outputs", "start", "texts", "whole")
+
+    def __init__(self, outputs: Tensors, start: int = 0, end: int = 0, texts: dict[str, list[bytes]] | None = None) -> None:
+        """`outputs` of the whole call. With `texts`: rows `start` to `end` are this request's; without, all of it is."""
+        self.outputs, self.start, self.end = outputs, start, end
+        self.whole = texts is None
+        self.texts = {} if texts is None else texts
+        """Output -> each of its rows as JSON, where somebody wanted it: shared by all requests of the call."""
+
+    def tensors(self) -> Tensors:
+        """The request's own outputs, as views."""
+        if self.whole:
+            return self.outputs
+        start, end = self.start, self.end
+        return {name: array[start:end] for name, array in self.outputs.items()}
+
+    def tensor(self, name: str) -> Array:
+        """One of them."""
+        array = self.outputs[name]
+        return array if self.whole else array[self.start : self.end]

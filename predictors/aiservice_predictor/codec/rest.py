@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
-from aiservice_predictor.codec.request import Request
-from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of, to_bytes, to_json
+from aiservice_predictor.codec.json_out import JsonOut
+from aiservice_predictor.codec.request import Part, Request
+from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of, to_bytes
 from aiservice_predictor.failures import Invalid, ModelFailed, TooLarge
 from aiservice_predictor.signature import Signature
 
@@ -25,6 +26,46 @@ class RestRequest(Request):
     binary: bool = False
     """Outputs as binary data unless said otherwise for one."""
     binary_outputs: dict[str, bool] = field(default_factory=dict)
+
+
+class RestCodec:
+    """Request bodies -> requests, outputs -> answers, for one model."""
+
+    def __init__(self, model: str, signature: Signature, max_rows: int) -> None:
+        self._signature, self._max_rows = signature, max_rows
+        self._out = JsonOut(model, signature)
+        self._all = tuple(signature.outputs)
+
+    def decode(self, body: bytes, json_size: int | None = None) -> RestRequest:
+        """As the function `decode`."""
+        return decode(self._signature, self._max_rows, body, json_size)
+
+    def encode(self, request: RestRequest, part: Part, decisions: list[str] | None = None) -> tuple[bytes, int | None]:
+        """Answer -> (body, bytes of JSON in it where binary data follows).
+
+        JSON has no NaN and no Infinity, and null is not one: an answer that holds such a number, and is not asked for as binary data, is
+        the model's failure (ModelFailed, 500) or, where the inputs held one already, the request's (Invalid, 400).
+        """
+        names = request.outputs or self._all
+        if not request.binary and not request.binary_outputs:
+            head = self._out.answer(request.id, [self._out.tensor(name, part) for name in names], decisions)
+            if b"null" in head:
+                must_be_finite(self._signature, request.inputs, {n: part.tensor(n) for n in names})
+            return head, None
+        texts, binary, shown = [], [], {}
+        for name in names:
+            array = part.tensor(name)
+            if request.binary_outputs.get(name, request.binary):
+                raw = to_bytes(self._signature.outputs[name].datatype, array)
+                texts.append(self._out.binary(name, array.shape, len(raw)))
+                binary.append(raw)
+            else:
+                shown[name] = array
+                texts.append(self._out.tensor(name, part))
+        head = self._out.answer(request.id, texts, decisions)
+        if shown and b"null" in head:
+            must_be_finite(self._signature, request.inputs, shown)
+        return (b"".join((head, *binary)), len(head)) if binary else (head, None)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -67,35 +108,6 @@ def decode(signature: Signature, max_rows: int, body: bytes, json_size: int | No
     request = RestRequest(inputs, signature.rows(inputs), _id(head), binary=parameters.get("binary_data_output") is True)
     _outputs(signature, head.get("outputs"), request)
     return request
-
-
-def encode(
-    model: str, signature: Signature, request: RestRequest, outputs: Tensors, decisions: list[str] | None = None
-) -> tuple[bytes, int | None]:
-    """Answer -> (body, bytes of JSON in it where binary data follows).
-
-    JSON has no NaN and no Infinity, and null is not one: an answer that holds such a number, and is not asked for as binary data, is
-    the model's failure (ModelFailed, 500) or, where the inputs held one already, the request's (Invalid, 400).
-    """
-    tensors, binary = [], []
-    for name in request.outputs or outputs:
-        spec, array = signature.outputs[name], outputs[name]
-        tensor: dict[str, Any] = {"name": name, "datatype": spec.datatype, "shape": list(array.shape)}
-        if request.binary_outputs.get(name, request.binary):
-            raw = to_bytes(spec.datatype, array)
-            tensor["parameters"] = {"binary_data_size": len(raw)}
-            binary.append(raw)
-        else:
-            tensor["data"] = to_json(spec.datatype, array)
-        tensors.append(tensor)
-    answer: dict[str, Any] = {"model_name": model, "id": request.id, "outputs": tensors}
-    if decisions is not None:
-        answer["parameters"] = {"decisions": decisions}
-    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" in head:
-        shown = {n: outputs[n] for n in request.outputs or outputs if not request.binary_outputs.get(n, request.binary)}
-        must_be_finite(signature, request.inputs, shown)
-    return (b"".join((head, *binary)), len(head)) if binary else (head, None)
 
 
 def must_be_finite(signature: Signature, inputs: Tensors, outputs: Tensors) -> None:

@@ -13,12 +13,28 @@ import grpc
 import grpc.aio
 
 from aiservice_predictor import VERSION
+from aiservice_predictor.batcher import Waiting
 from aiservice_predictor.codec import grpc as codec
+from aiservice_predictor.codec.request import Part
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure
 from aiservice_predictor.proto import messages
 
 _MESSAGE_OVERHEAD = 2**16
+
+
+class _Call(Waiting):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: asyncio.Future[Part] = asyncio.get_running_loop().create_future()
+
+    def settle(self, part: Part) -> None:
+        if not self.answer.done():
+            self.answer.set_result(part)
+
+    def fail(self, failure: Failure) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(failure)
 
 
 class GrpcService:
@@ -49,9 +65,14 @@ class GrpcService:
             message = codec.parse(messages.ModelInferRequest, data)
             plane.serves(message.model_name)
             request = codec.decode(plane.signature, plane.config.max_rows, message)
-            outputs = await plane.infer(request, context.time_remaining())
-            answer = codec.encode(plane.name, plane.signature, request, outputs)
-            plane.answered(request, outputs)
+            call = _Call()
+            plane.enter(call, request, context.time_remaining())
+            try:
+                part = await call.answer
+            finally:
+                plane.withdraw(call)
+            answer = codec.encode(plane.name, plane.signature, request, part.tensors())
+            plane.answered(request, part)
             outcome = "ok"
         except Failure as caught:
             failure, outcome = caught, caught.outcome

@@ -17,7 +17,6 @@ from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Forbidden, Invalid, MethodNotAllowed, Unauthorized
 from aiservice_predictor.load import wire
 from aiservice_predictor.reservoir import Entry
-from aiservice_predictor.transport import body
 
 DEFAULT_LIMIT = 1000
 MAX_LIMIT = 10_000
@@ -36,13 +35,13 @@ class Private:
     def owns(self, path: str) -> bool:
         return path in _METHODS
 
-    async def answer(self, path: str, method: str, headers: dict[bytes, bytes], query: bytes, receive: body.Receive) -> bytes:
-        """JSON. Raises Unauthorized, Forbidden, MethodNotAllowed, Invalid and what reading a body raises."""
+    async def answer(self, path: str, method: str, headers: dict[bytes, bytes], query: bytes, data: bytes) -> bytes:
+        """JSON. Raises Unauthorized, Forbidden, MethodNotAllowed, Invalid."""
         self._admit(headers)
         if method != _METHODS[path]:
             raise MethodNotAllowed(method, _METHODS[path])
         if path == LABELS_PATH:
-            return self._label(await body.read(headers, receive, self._plane.config.max_body, self._plane.config.timeout))
+            return self._label(data)
         if path == RESERVOIR_PATH:
             return await self._reservoir(query)
         loaded = self._plane.loaded

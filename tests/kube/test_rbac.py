@@ -49,8 +49,10 @@ def test_every_verb_used_is_granted_and_every_verb_granted_is_used() -> None:
     assert granted() == used()
 
 
-def test_what_the_labels_endpoint_asks_is_granted_and_nothing_more() -> None:
-    assert granted("aiservice.reviews") == {
+def test_what_is_asked_of_the_whole_cluster_is_granted_and_nothing_more() -> None:
+    assert granted("aiservice.clusterRules") == {
+        ("gateway.networking.k8s.io", "gateways", "get"),
+        ("serving.kserve.io", "clusterservingruntimes", "get"),
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("authorization.k8s.io", "subjectaccessreviews", "create"),
     }

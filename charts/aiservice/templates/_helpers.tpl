@@ -47,11 +47,17 @@ app.kubernetes.io/component: operator
   resources: [events]
   verbs: [create]
 {{- end }}
-{{- define "aiservice.reviews" -}}
+{{- define "aiservice.clusterRules" -}}
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
   verbs: [create]
 - apiGroups: [authorization.k8s.io]
   resources: [subjectaccessreviews]
   verbs: [create]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get]
+- apiGroups: [serving.kserve.io]
+  resources: [clusterservingruntimes]
+  verbs: [get]
 {{- end }}

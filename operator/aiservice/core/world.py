@@ -100,6 +100,8 @@ class Observed:
     command: Command | None = None
     url: str | None = None
     place: Place = field(default_factory=Place)
+    missing: str = ""
+    """What the surroundings lack, and how to get it."""
     problem: str = ""
     """Something that a person must mend and that does not stop the service, for example that the manifest is gone or invalid."""
 

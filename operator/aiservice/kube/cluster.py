@@ -42,12 +42,20 @@ class Cluster:
             await self._api.close()
 
     async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
-        """The object, or None."""
+        """The object, or None, also where the API server does not know the kind."""
         try:
             found = await (await self._resource(api_version, kind)).get(name=name, namespace=namespace)
-        except NotFoundError:
+        except (NotFoundError, ResourceNotFoundError):
             return None
         return _plain(found)
+
+    async def knows(self, api_version: str, kind: str) -> bool:
+        """Whether the API server has this kind."""
+        try:
+            await self._resource(api_version, kind)
+        except ResourceNotFoundError:
+            return False
+        return True
 
     async def list(self, api_version: str, kind: str, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
         """Objects with all of these labels."""
@@ -62,7 +70,12 @@ class Cluster:
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply with our field manager; what others changed of it is taken back. Raises Rejected."""
         meta = manifest["metadata"]
-        resource = await self._resource(manifest["apiVersion"], manifest["kind"])
+        try:
+            resource = await self._resource(manifest["apiVersion"], manifest["kind"])
+        except ResourceNotFoundError:
+            raise Rejected(
+                f"{manifest['kind']} {meta['name']}: the API server has no {manifest['apiVersion']} {manifest['kind']}"
+            ) from None
         try:
             done = await resource.server_side_apply(
                 body=manifest, name=meta["name"], namespace=meta.get("namespace"), field_manager=FIELD_MANAGER, force_conflicts=True

@@ -21,6 +21,7 @@ from aiservice.kube.caretaker import Caretaker
 from aiservice.kube.cluster import Cluster
 from aiservice.kube.labels import PATH, Labels
 from aiservice.kube.lead import Lead
+from aiservice.kube.probe import Probe
 from aiservice.kube.settings import Settings
 from aiservice.kube.telemetry import Telemetry
 from aiservice.kube.world import KubeWorld
@@ -42,6 +43,7 @@ class Operator:
 
     def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, settings: Settings, telemetry: Telemetry) -> None:
         self._cluster, self._session, self._settings, self._telemetry = cluster, session, settings, telemetry
+        self._probe = Probe(cluster, settings.place)
         self._tasks: dict[tuple[str, str], tuple[Caretaker, asyncio.Task[None]]] = {}
 
     def registry(self) -> kopf.OperatorRegistry:
@@ -66,7 +68,7 @@ class Operator:
     def _wake(self, namespace: str, name: str) -> None:
         key = (namespace, name)
         if key not in self._tasks or self._tasks[key][1].done():
-            world = KubeWorld(self._cluster, self._session, self._settings.place)
+            world = KubeWorld(self._cluster, self._session, self._settings.place, self._probe)
             care = Caretaker(name, namespace, self._cluster, world, self._telemetry, self._tell)
             self._tasks[key] = (care, asyncio.create_task(care.run(), name=f"{namespace}/{name}"))
         self._tasks[key][0].wake()

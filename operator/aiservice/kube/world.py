@@ -22,6 +22,7 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Command, Manifest, Observed, Place, Plan, Totals, Verb
 from aiservice.kube import differ, pods, proxies, routes
 from aiservice.kube.cluster import Cluster
+from aiservice.kube.probe import Probe
 from aiservice.measure import golden, scrape
 from aiservice.measure.client import UNREACHABLE, Predictor
 from aiservice.measure.measures import Measures, slo
@@ -43,8 +44,8 @@ COMMAND = "aiservice.dev/command"
 class KubeWorld:
     """One service. It keeps nothing that cannot be found again; what it remembers saves requests only."""
 
-    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, place: Place) -> None:
-        self.cluster, self.session, self.place = cluster, session, place
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, place: Place, probe: Probe) -> None:
+        self.cluster, self.session, self.place, self.probe = cluster, session, place, probe
         self.measures = Measures(self._predictors)
         self._pods: list[Manifest] = []
         self._token = ""
@@ -60,9 +61,10 @@ class KubeWorld:
         name, namespace = service.metadata.name, service.metadata.namespace
         self._service = name
         self._token = self._token or await self._ensure_token(service)
-        self._pods, route = await asyncio.gather(
+        self._pods, route, missing = await asyncio.gather(
             self.cluster.list("v1", "Pod", namespace, names.labels(name)),
             self.cluster.get("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace),
+            self.probe.missing(),
         )
         await asyncio.gather(*(self._verify(p) for p in self._pods if pods.ready(p) and pods.run(p) not in self._right))
         state = service.status.rollout
@@ -74,6 +76,7 @@ class KubeWorld:
             command=_command(self.annotations),
             url=f"{self.place.url(name, namespace)}/v2/models/{name}",
             place=self.place,
+            missing=missing,
         )
         if state.candidate is None or state.stable is None:
             return seen

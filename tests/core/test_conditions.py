@@ -9,10 +9,11 @@ from aiservice.core.conditions import conditions
 from aiservice.core.world import Observed, Running
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+R = "r0000000a"
 
 
 def said(state: RolloutStatus, seen: Observed) -> dict[str, tuple[str, str, str]]:
-    return {c.type: (c.status, c.reason, c.message) for c in conditions(state, "r1", seen, 1)}
+    return {c.type: (c.status, c.reason, c.message) for c in conditions(state, R, seen, 1)}
 
 
 def test_what_the_cluster_lacks_stalls_a_new_service_and_says_why() -> None:
@@ -22,6 +23,6 @@ def test_what_the_cluster_lacks_stalls_a_new_service_and_says_why() -> None:
 
 
 def test_one_that_serves_serves_on() -> None:
-    state = RolloutStatus(stable="r1")
-    found = said(state, Observed(NOW, running={"r1": Running(1, 1)}, routed={"r1": 100}, missing="there is no Gateway"))
+    state = RolloutStatus(stable=R)
+    found = said(state, Observed(NOW, running={R: Running(1, 1)}, routed={R: 100}, missing="there is no Gateway"))
     assert (found["Ready"][0], found["Stalled"][1]) == ("True", "RequirementMissing")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from aiservice.api.status import RolloutStatus
 from aiservice.core.conditions import conditions
-from aiservice.core.world import Observed, Running
+from aiservice.core.world import Observed, Obstacle, Running
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 R = "r0000000a"
@@ -17,12 +17,14 @@ def said(state: RolloutStatus, seen: Observed) -> dict[str, tuple[str, str, str]
 
 
 def test_what_the_cluster_lacks_stalls_a_new_service_and_says_why() -> None:
-    found = said(RolloutStatus(), Observed(NOW, missing="KServe is not installed"))
+    found = said(RolloutStatus(), Observed(NOW, obstacle=Obstacle("RequirementMissing", "KServe is not installed")))
     for kind, truth in (("Ready", "False"), ("Stalled", "True")):
         assert found[kind] == (truth, "RequirementMissing", "KServe is not installed")
 
 
 def test_one_that_serves_serves_on() -> None:
     state = RolloutStatus(stable=R)
-    found = said(state, Observed(NOW, running={R: Running(1, 1)}, routed={R: 100}, missing="there is no Gateway"))
+    found = said(
+        state, Observed(NOW, running={R: Running(1, 1)}, routed={R: 100}, obstacle=Obstacle("RequirementMissing", "there is no Gateway"))
+    )
     assert (found["Ready"][0], found["Stalled"][1]) == ("True", "RequirementMissing")

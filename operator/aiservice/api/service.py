@@ -27,6 +27,7 @@ class Metadata(ApiModel):
     name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=LONGEST_NAME)]
     namespace: Annotated[str, Field(max_length=63)] = "default"
     uid: str = ""
+    resource_version: str = ""
     generation: int = 1
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -47,8 +47,8 @@ def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: in
         ready = said("Ready", True, "Serving", f"{state.stable} serves with {stable.ready} of {stable.replicas} predictors ready")
     elif state.stable is None and rejected:
         ready = said("Ready", False, rejected.reason, rejected.message)
-    elif state.stable is None and seen.missing:
-        ready = said("Ready", False, "RequirementMissing", seen.missing)
+    elif state.stable is None and seen.obstacle:
+        ready = said("Ready", False, seen.obstacle.reason, seen.obstacle.message)
     elif state.stable is None:
         ready = said("Ready", False, "Starting", f"waiting for the first revision {wanted}: {candidate.message or 'it is being loaded'}")
     elif not stable.ready:
@@ -61,10 +61,8 @@ def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: in
     stalled: Condition
     if rejected:
         stalled = said("Stalled", True, rejected.reason, f"{wanted} was {_worded(rejected.phase)}, {_serves(state)}: {rejected.message}")
-    elif seen.missing:
-        stalled = said("Stalled", True, "RequirementMissing", seen.missing)
-    elif seen.problem:
-        stalled = said("Stalled", True, "ManifestUnusable", seen.problem)
+    elif seen.obstacle:
+        stalled = said("Stalled", True, seen.obstacle.reason, seen.obstacle.message)
     else:
         stalled = said("Stalled", False, "NoObstacle", "nothing waits for a person")
     where = {

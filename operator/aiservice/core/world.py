@@ -63,6 +63,15 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Something that a person must mend and that does not stop what serves: a manifest that is gone, a cluster without KServe."""
+
+    reason: str
+    """One word, for the condition."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where routes hang: the Gateway, and the domain and port under which clients reach it."""
 
@@ -100,10 +109,7 @@ class Observed:
     command: Command | None = None
     url: str | None = None
     place: Place = field(default_factory=Place)
-    missing: str = ""
-    """What the surroundings lack, and how to get it."""
-    problem: str = ""
-    """Something that a person must mend and that does not stop the service, for example that the manifest is gone or invalid."""
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from aiservice.api.status import AIServiceStatus, Condition, Decision
 from aiservice.core.conditions import keep_times
 from aiservice.core.reconcile import reconcile
 from aiservice.core.world import Manifest, Plan
-from aiservice.kube.cluster import Cluster, Rejected
+from aiservice.kube.cluster import Cluster, Conflict, Rejected
 from aiservice.kube.differ import without_empty
 from aiservice.kube.telemetry import Telemetry
 from aiservice.kube.world import KubeWorld
@@ -64,13 +64,15 @@ class Caretaker:
             except asyncio.CancelledError:
                 await self.world.close()
                 raise
+            except Conflict:
+                outcome, due = "conflict", SHORTEST
             except Rejected as refused:
                 outcome, due = "rejected", back_off
                 log.error("%s/%s: %s", self.namespace, self.name, refused)
             except Exception:
                 outcome, due = "failed", back_off
                 log.exception("%s/%s: the look failed; trying again in %.0f s", self.namespace, self.name, back_off)
-            if outcome != "ok":
+            if outcome in ("rejected", "failed"):
                 back_off = min(back_off * 2, LONGEST_BACK_OFF)
             self._telemetry.reconciled(outcome, time.monotonic() - began)
             await asyncio.sleep(SHORTEST)
@@ -93,7 +95,10 @@ class Caretaker:
             await self._report_invalid(body, error)
             return Plan((), AIServiceStatus())
         self.world.annotations = body["metadata"].get("annotations", {})
+        refused = self.world.refused
         plan = await reconcile(service, self.world)
+        if refused:
+            self.wake()  # it is taken now: the status can say so
         self._telemetry.state(self.namespace, self.name, plan.status)
         for decision in plan.decisions:
             log.info("%s/%s: %s %s %s: %s", self.namespace, self.name, decision.kind, decision.revision, decision.gate, decision.message)

@@ -21,6 +21,10 @@ class Rejected(Exception):
     """The API server refused an object; the message names it and says why."""
 
 
+class Conflict(Rejected):
+    """The object changed since it was read."""
+
+
 class Cluster:
     """One connection; `async with Cluster() as cluster`."""
 
@@ -123,10 +127,12 @@ class Cluster:
         except NotFoundError:
             return
 
-    async def apply_status(self, api_version: str, kind: str, name: str, namespace: str, status: Manifest) -> None:
-        """The whole status: what is no longer in it is removed. Raises Rejected."""
+    async def apply_status(self, api_version: str, kind: str, name: str, namespace: str, status: Manifest, *, version: str = "") -> None:
+        """The whole status: what is no longer in it is removed. `version`: only if the object still is of this resourceVersion. Raises Rejected, Conflict."""
         resource = await self._resource(api_version, kind)
-        body = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "status": status}
+        body: Manifest = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "status": status}
+        if version:
+            body["metadata"]["resourceVersion"] = version
         try:
             await resource.status.server_side_apply(
                 body=body, name=name, namespace=namespace, field_manager=FIELD_MANAGER, force_conflicts=True
@@ -134,7 +140,7 @@ class Cluster:
         except NotFoundError:
             return
         except (ApiException, DynamicApiError) as error:
-            raise Rejected(f"status of {kind} {name}: {_reason(error)}") from None
+            raise (Conflict if error.status == 409 else Rejected)(f"status of {kind} {name}: {_reason(error)}") from None
 
     async def _resource(self, api_version: str, kind: str) -> Any:
         return await self._dynamic.resources.get(api_version=api_version, kind=kind)

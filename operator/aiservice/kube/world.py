@@ -19,9 +19,9 @@ from aiservice.api.status import AIServiceStatus, Decision
 from aiservice.core import names
 from aiservice.core.render.inference import TOKEN_KEY
 from aiservice.core.render.meta import meta
-from aiservice.core.world import Command, Manifest, Observed, Place, Plan, Totals, Verb
+from aiservice.core.world import Command, Manifest, Observed, Obstacle, Place, Plan, Totals, Verb
 from aiservice.kube import differ, pods, proxies, routes
-from aiservice.kube.cluster import Cluster
+from aiservice.kube.cluster import Cluster, Rejected
 from aiservice.kube.probe import Probe
 from aiservice.measure import golden, scrape
 from aiservice.measure.client import UNREACHABLE, Predictor
@@ -55,6 +55,8 @@ class KubeWorld:
         self._digests: dict[str, str] = {}
         self._applied: dict[tuple[str, str], tuple[str, str]] = {}
         self.annotations: dict[str, str] = {}
+        self.refused = ""
+        """What the API server said when it last took no object of ours."""
 
     async def observe(self, service: AIService) -> Observed:
         """Pods, the gateway's word on the route, counters while they matter, the replay, new labels."""
@@ -76,7 +78,7 @@ class KubeWorld:
             command=_command(self.annotations),
             url=f"{self.place.url(name, namespace)}/v2/models/{name}",
             place=self.place,
-            missing=missing,
+            obstacle=_obstacle(missing, self.refused),
         )
         if state.candidate is None or state.stable is None:
             return seen
@@ -85,7 +87,16 @@ class KubeWorld:
         return replace(seen, totals=totals, labelled=labelled)
 
     async def apply(self, service: AIService, plan: Plan) -> None:
-        """Write what differs, and nothing else; take away what is no longer rendered."""
+        """Write what differs, and nothing else; take away what is no longer rendered. Raises Rejected."""
+        try:
+            await self._apply(service, plan)
+        except Rejected as rejected:
+            self.refused = str(rejected)
+            raise
+        self.refused = ""
+        self.measures.want(service, plan.replay)
+
+    async def _apply(self, service: AIService, plan: Plan) -> None:
         name, namespace = service.metadata.name, service.metadata.namespace
         found = [(kind, o) for api, kind in OWNED for o in await self.cluster.list(api, kind, namespace, names.labels(name))]
         live = {(kind, o["metadata"]["name"]): o for kind, o in found if _ours(o, service.metadata.uid)}
@@ -94,12 +105,15 @@ class KubeWorld:
         for kind, other in sorted(live, key=lambda k: -[kind for _, kind in OWNED].index(k[0])):
             if "deletionTimestamp" not in live[kind, other]["metadata"]:
                 await self.cluster.delete(next(api for api, k in OWNED if k == kind), kind, other, namespace)
-        self.measures.want(service, plan.replay)
 
     async def report(self, service: AIService, status: AIServiceStatus, decisions: Sequence[Decision]) -> None:
-        """The status subresource. Server-side apply makes null of a map that became empty, so empty ones are left out."""
+        """The status subresource, of the very object that was looked at. Server-side apply makes null of a map that became empty, so empty ones are left out.
+
+        Raises Conflict if the object changed meanwhile: an operator that lost the lead without knowing decides nothing.
+        """
+        meta = service.metadata
         await self.cluster.apply_status(
-            API_VERSION, KIND, service.metadata.name, service.metadata.namespace, differ.without_empty(status.wire())
+            API_VERSION, KIND, meta.name, meta.namespace, differ.without_empty(status.wire()), version=meta.resource_version
         )
 
     async def close(self) -> None:
@@ -175,6 +189,12 @@ class KubeWorld:
 def _ours(live: Manifest, uid: str) -> bool:
     """KServe hands our labels on to what it makes; only what names the AIService as its owner is ours."""
     return any(o["kind"] == KIND and o["uid"] == uid for o in live["metadata"].get("ownerReferences", ()))
+
+
+def _obstacle(missing: str, refused: str) -> Obstacle | None:
+    if missing:
+        return Obstacle("RequirementMissing", missing)
+    return Obstacle("ApplyRejected", refused) if refused else None
 
 
 def _command(annotations: dict[str, str]) -> Command | None:

@@ -14,7 +14,7 @@ from aiservice.api.service import AIService
 from aiservice.api.status import AIServiceStatus, Cursor, Decision
 from aiservice.core import names
 from aiservice.core.render import everything
-from aiservice.core.world import Command, Manifest, Observed, Plan, Totals
+from aiservice.core.world import Command, Manifest, Observed, Obstacle, Plan, Totals
 from aiservice.local import rendered
 from aiservice.local.envoy import Routed
 from aiservice.local.fleet import Fleet
@@ -65,7 +65,7 @@ class LocalWorld:
             replay=self._measures.replayed,
             command=self.command,
             url=f"{self.gateway.url}/v2/models/{service.metadata.name}",
-            problem=self.problem,
+            obstacle=Obstacle("ManifestUnusable", self.problem) if self.problem else None,
         )
         if state.candidate is None or state.stable is None:
             return seen

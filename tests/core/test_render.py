@@ -62,3 +62,11 @@ def test_scaling_changes_no_pod() -> None:
 def test_the_gateway_routes_what_clients_are_for_and_no_private_endpoint() -> None:
     paths = [m["path"]["value"] for m in one(made(), "HTTPRoute")["spec"]["rules"][0]["matches"]]
     assert paths == ["/v2", "/v1/models"]
+
+
+def test_a_secret_is_named_never_copied() -> None:
+    spec = AIServiceSpec.model_validate({"model": {"uri": "s3://m/v1", "secret_name": "keys"}})
+    owner = AIService.model_validate({"metadata": {"name": "svc", "namespace": "shop"}, "spec": spec})
+    revision = RevisionStatus(name="r00000001", role=Role.STABLE, template=names.template(spec), weight=100)
+    service = one(list(everything(owner, [revision], PLACE)), "InferenceService")
+    assert service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "keys"

@@ -19,6 +19,9 @@ class Model(ApiModel):
     digest: Digest | None = None
     """Pin, `sha256:` of bundle.json or of the .onnx file. Anything else is refused before it is loaded. Default: not pinned."""
 
+    secret_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)] | None = None
+    """In a cluster: the Secret of the same namespace that opens the source, with the keys and annotations that KServe knows (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; serving.kserve.io/s3-endpoint). On one machine the AWS_* variables are used. Default: none."""
+
 
 class Replicas(ApiModel):
     """How many predictors each revision that serves has."""

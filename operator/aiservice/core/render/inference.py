@@ -12,6 +12,8 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Manifest
 
 TOKEN_KEY = "token"
+SECRET_ANNOTATION = "serving.kserve.io/storageSecretName"
+"""Where KServe reads which Secret opens a model's source."""
 USER = 65532
 """Of the predictor's image; nobody in particular."""
 
@@ -36,6 +38,7 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         "model": model,
     }
+    secret = {SECRET_ANNOTATION: t.model.secret_name} if t.model.secret_name else {}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -44,7 +47,7 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
             names.inference_service(owner.metadata.name, revision.name),
             revision.name,
             labels={"networking.kserve.io/visibility": "cluster-local"},
-            annotations={"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "external"},
+            annotations={"serving.kserve.io/deploymentMode": "Standard", "serving.kserve.io/autoscalerClass": "external", **secret},
         ),
         "spec": {"predictor": predictor},
     }

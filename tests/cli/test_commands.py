@@ -17,7 +17,22 @@ import yaml
 from local import bundles
 from local.machine import Machine, infer, machine
 
-COMMANDS = ["up", "validate", "render", "crd", "runtime", "status", "promote", "abort", "retry", "predict", "label", "down", "bundle"]
+COMMANDS = [
+    "up",
+    "validate",
+    "render",
+    "crd",
+    "runtime",
+    "status",
+    "why",
+    "promote",
+    "abort",
+    "retry",
+    "predict",
+    "label",
+    "down",
+    "bundle",
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +69,7 @@ def test_help(bare: Machine, words: list[str]) -> None:
     [
         (["status"], 3, "there is no service here; start one: aiservice up -f service.yaml"),
         (["status", "nobody"], 3, "there is no service 'nobody' here"),
+        (["why", "nobody"], 3, "there is no service 'nobody' here"),
         (["promote", "nobody"], 3, "there is no service 'nobody' here"),
         (["predict", "nobody", "-d", "{}"], 3, "there is no service 'nobody' here"),
         (["label", "nobody", "a=b"], 3, "there is no service 'nobody' here"),
@@ -112,6 +128,12 @@ def test_status_in_every_format(box: Machine) -> None:
         assert done.returncode == 0
         assert "\x1b[" not in done.stdout
         assert "…" not in done.stdout.replace("sha256", "").split("MODEL")[0]
+
+
+def test_why(box: Machine) -> None:
+    done = box.cli("why", "svc")
+    assert done.returncode == 0
+    assert "it answered its golden requests" in done.stdout
 
 
 def test_long_words_are_not_cut_in_a_pipe(box: Machine) -> None:

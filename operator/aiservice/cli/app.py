@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ import typer
 
 from aiservice import __version__
 from aiservice.cli.bundles import bundles
-from aiservice.cli.exits import BAD_INPUT, NOT_READY, err, fail, out, saying
+from aiservice.cli.exits import BAD_INPUT, NOT_READY, Format, err, fail, out, saying
 
 app = typer.Typer(
     help="Serve models, and never ship a worse one. Start with: [bold]aiservice up -f service.yaml[/bold]",
@@ -24,17 +23,11 @@ app = typer.Typer(
 app.add_typer(bundles, name="bundle")
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
-
-
 Manifests = Annotated[
     list[Path], typer.Option("--file", "-f", help="A manifest (YAML or JSON). May be given several times.", show_default=False)
 ]
 Name = Annotated[str, typer.Argument(help="The AIService's name.", show_default=False)]
+Data = Annotated[str, typer.Option("--data", "-d", help="The V2 request: JSON, or @FILE, or @- for standard input.", show_default=False)]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
 
 
@@ -86,9 +79,9 @@ def validate(file: Manifests) -> None:
 @app.command()
 def render(file: Manifests, output: Output = Format.YAML) -> None:
     """Print the objects that a new service is made of: what the operator applies and what `up` runs."""
-    from aiservice.cli import show
+    from aiservice.cli.rendered import rendered
 
-    sys.stdout.write(show.rendered(file, json=output is Format.JSON))
+    sys.stdout.write(rendered(file, json=output is Format.JSON))
 
 
 @app.command(name="crd")
@@ -119,18 +112,18 @@ def status(
 ) -> None:
     """Revisions, weights, the evidence of each gate, and why. Exit status 1 if a service is not Ready, 3 if there is none."""
     from aiservice.cli import show
+    from aiservice.cli.here import Here
 
-    structured = output in (Format.JSON, Format.YAML)
-    if watch and structured:
-        fail(BAD_INPUT, f"--watch follows the table: leave out -o {output.value}")
-    if watch:
-        show.follow(name, wide=output is Format.WIDE)
-    elif structured:
-        sys.stdout.write(show.as_data(name, json=output is Format.JSON))
-    else:
-        out.print(show.picture(name, wide=output is Format.WIDE))
-    if not watch and not show.all_ready(name):
-        raise typer.Exit(NOT_READY)
+    show.status(Here(), name, output, watch=watch)
+
+
+@app.command()
+def why(name: Name) -> None:
+    """Why it is as it is: the reason in a sentence, each gate with its numbers, the whole journal."""
+    from aiservice.cli import show
+    from aiservice.cli.here import Here
+
+    show.explain(Here(), name)
 
 
 @app.command()
@@ -160,14 +153,12 @@ def retry(name: Name) -> None:
 @app.command()
 def predict(
     name: Name,
-    data: Annotated[
-        str, typer.Option("--data", "-d", help="The V2 request: JSON, or @FILE, or @- for standard input.", show_default=False)
-    ],
+    data: Data,
 ) -> None:
     """Send one inference request through the gateway and print the answer."""
-    from aiservice.cli import remote
+    from aiservice.cli import remote, sending
 
-    sys.stdout.write(remote.predict(name, remote.text(data)) + "\n")
+    sys.stdout.write(remote.predict(name, sending.text(data)) + "\n")
 
 
 @app.command()
@@ -179,9 +170,9 @@ def label(
     ] = None,
 ) -> None:
     """Say what the right decisions were, by request id; the quality gate counts them."""
-    from aiservice.cli import remote
+    from aiservice.cli import remote, sending
 
-    out.print(remote.label(name, remote.text(data) if data else remote.pairs(labels or [])))
+    out.print(remote.label(name, sending.text(data) if data else sending.pairs(labels or [])))
 
 
 @app.command()
@@ -194,10 +185,10 @@ def down(name: Name) -> None:
     out.print(asyncio.run(remote.down(name)))
 
 
-def main() -> None:
+def main(program: typer.Typer = app) -> None:
     """Entry point. A closed pipe and Ctrl-C end it quietly."""
     try:
-        app()
+        program()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import NoReturn
 
 import typer
@@ -15,6 +16,16 @@ BAD_INPUT = 2
 """The input is wrong; nothing was changed."""
 NOT_FOUND = 3
 """There is no such thing here."""
+
+
+class Format(StrEnum):
+    """How a status is printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
 
 PLAIN_WIDTH = 2000
 """Columns where there is no terminal to ask: nothing is cut off."""

@@ -5,57 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import Any
 
-from aiservice.cli.exits import BAD_INPUT, NOT_FOUND, NOT_READY, fail
+from aiservice.cli.exits import NOT_FOUND, NOT_READY, fail
+from aiservice.cli.sending import joined, post
 from aiservice.local.store import Store, root
 
-TIMEOUT = 30.0
 PATIENCE = 30.0
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""What runs here is never asked through a proxy."""
-
-
-def text(data: str) -> str:
-    """JSON as it is, from @FILE, or from standard input (@-)."""
-    if not data.startswith("@"):
-        return data
-    if data == "@-":
-        return sys.stdin.read()
-    try:
-        return Path(data[1:]).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        fail(BAD_INPUT, f"{data[1:]}: cannot be read: {error}")
-
-
-def pairs(given: list[str]) -> str:
-    """ID=DECISION texts, as the body of a request."""
-    wrong = [g for g in given if "=" not in g]
-    if wrong or not given:
-        fail(BAD_INPUT, f"{wrong[0]!r} given, expected ID=DECISION" if wrong else "no labels given: ID=DECISION or -d @FILE")
-    return json.dumps({"labels": dict(g.rsplit("=", 1) for g in given)})
 
 
 def command(name: str, verb: str) -> str:
     store, where = _running(name)
-    answer = _post(f"{where['url']}/v1/services/{name}/{verb}", "", {"Authorization": f"Bearer {store.token()}"})
+    answer = post(f"{where['url']}/v1/services/{name}/{verb}", "", {"Authorization": f"Bearer {store.token()}"})
     return f"{name}: {answer['phase']}, {answer['stable']} is stable. {answer['message']}"
 
 
 def label(name: str, body: str) -> str:
     _, where = _running(name)
-    answer = _post(f"{where['url']}/v1/labels", body, {})
-    unknown = answer["unknown"]
-    return f"{answer['matched']} labels joined with their requests" + (f", {unknown} of unknown or forgotten requests" if unknown else "")
+    return joined(post(f"{where['url']}/v1/labels", body))
 
 
 def predict(name: str, body: str) -> str:
     _, where = _running(name)
-    return json.dumps(_post(f"{where['gateway']}/v2/models/{name}/infer", body, {}), indent=2)
+    return json.dumps(post(f"{where['gateway']}/v2/models/{name}/infer", body), indent=2)
 
 
 async def down(name: str) -> str:
@@ -94,20 +66,3 @@ def _running(name: str) -> tuple[Store, dict[str, Any]]:
     if not store.running or not where:
         fail(NOT_READY, f"{name} is not looked after now: start it with aiservice up -f FILE")
     return store, where
-
-
-def _post(url: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
-    request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json", **headers}, method="POST")
-    try:
-        with DIRECT.open(request, timeout=TIMEOUT) as answer:
-            parsed: dict[str, Any] = json.load(answer)
-            return parsed
-    except urllib.error.HTTPError as error:
-        raw = error.read()
-        try:
-            message = json.loads(raw)["error"]
-        except (ValueError, KeyError, TypeError):
-            message = raw.decode(errors="replace")[:300] or error.reason
-        fail(BAD_INPUT if error.code in (400, 404, 413, 415, 422) else NOT_READY, f"{error.code}: {message}")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        fail(NOT_READY, f"{url}: no answer ({getattr(error, 'reason', error)})")

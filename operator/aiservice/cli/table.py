@@ -13,6 +13,7 @@ from rich.text import Text
 
 from aiservice.api.service import AIService
 from aiservice.api.status import Condition, Decision, DecisionKind, Phase, Role, Verdict
+from aiservice.cli.source import Seen, Source
 
 GOOD, BAD, WAIT = "green", "red", "yellow"
 COLOURS = {
@@ -53,14 +54,15 @@ def age(since: datetime, now: datetime) -> str:
     return f"{left}s"
 
 
-def overview(services: Sequence[tuple[AIService, bool]]) -> Table:
+def overview(services: Sequence[Seen], *, namespaces: bool = False) -> Table:
     """One line a service, as `kubectl get ais` prints it."""
     table = Table(box=None, pad_edge=False, header_style="")
-    for column in ("NAME", "READY", "STABLE", "CANARY", "WEIGHT", "PHASE", "URL"):
+    for column in (*(("NAMESPACE",) if namespaces else ()), "NAME", "READY", "STABLE", "CANARY", "WEIGHT", "PHASE", "URL"):
         table.add_column(column, no_wrap=True)
     for service, running in services:
         state, said = service.status.rollout, _condition(service, "Ready")
         table.add_row(
+            *((service.metadata.namespace,) if namespaces else ()),
             service.metadata.name,
             (said.status if said else "Unknown") if running else "Unknown",
             state.stable or "",
@@ -72,7 +74,7 @@ def overview(services: Sequence[tuple[AIService, bool]]) -> Table:
     return table
 
 
-def watched(service: AIService, running: bool, *, wide: bool = False) -> RenderableType:
+def watched(service: AIService, running: bool, source: Source, *, wide: bool = False) -> RenderableType:
     """One service, whole."""
     now = datetime.now(UTC)
     state = service.status.rollout
@@ -81,10 +83,36 @@ def watched(service: AIService, running: bool, *, wide: bool = False) -> Rendera
         parts.append(_gates(service))
     if state.replay and not state.weight and state.candidate:
         parts.append(Text(f"replay: {state.replay.done:,} of {state.replay.planned:,} recorded requests {state.replay.message}"))
-    parts += _reasons(service, running)
+    parts += _reasons(service, running, source)
     if state.decisions:
         parts.append(_journal(service, now, len(state.decisions) if wide else 6))
+    return _apart(parts)
+
+
+def why(service: AIService, running: bool, source: Source) -> RenderableType:
+    """What is so and why: the first condition that a person would ask about, the gates, the whole journal."""
+    state = service.status.rollout
+    parts: list[RenderableType] = [_head(service, running)]
+    parts += _reasons(service, running, source) or [Text(_sentence(service))]
+    if state.gates:
+        parts.append(_gates(service))
+    if state.decisions:
+        parts.append(_journal(service, datetime.now(UTC), len(state.decisions)))
+    return _apart(parts)
+
+
+def _apart(parts: Sequence[RenderableType]) -> Group:
     return Group(*[p for part in parts for p in (part, Text(""))][:-1])
+
+
+def _sentence(service: AIService) -> str:
+    """Of a service that is not in trouble."""
+    for kind, quiet in (("RolloutHealthy", "True"), ("Reconciling", "False")):
+        said = _condition(service, kind)
+        if said and said.status != quiet:
+            return said.message
+    said = _condition(service, "Ready")
+    return said.message if said else ""
 
 
 def _head(service: AIService, running: bool) -> Text:
@@ -128,14 +156,10 @@ def _gates(service: AIService) -> Table:
     return table
 
 
-def _reasons(service: AIService, running: bool) -> list[RenderableType]:
+def _reasons(service: AIService, running: bool, source: Source) -> list[RenderableType]:
     if not running:
-        return [
-            Text(
-                f"Nobody looks after it now. Start: aiservice up -f FILE (its predictors may still run; to end them: aiservice down {service.metadata.name})",
-                BAD,
-            )
-        ]
+        return [Text(source.unattended(service.metadata.name), BAD)]
+    name, program = service.metadata.name, source.program
     out: list[RenderableType] = []
     said, stalled = _condition(service, "Ready"), _condition(service, "Stalled")
     if said and said.status != "True":
@@ -143,10 +167,9 @@ def _reasons(service: AIService, running: bool) -> list[RenderableType]:
     if stalled and stalled.status == "True":
         out.append(Text(stalled.message, WAIT))
         if service.status.rollout.phase in (Phase.REJECTED, Phase.ROLLED_BACK):
-            out.append(Text(f"Next: put a better model into the manifest, or aiservice retry {service.metadata.name}", "dim"))
+            out.append(Text(f"Next: put a better model into the manifest, or {program} retry {name}", "dim"))
     if service.status.rollout.phase in (Phase.HOLDING, Phase.PAUSED):
-        name = service.metadata.name
-        out.append(Text(f"Next: wait for more requests, or decide: aiservice promote {name} | aiservice abort {name}", "dim"))
+        out.append(Text(f"Next: wait for more requests, or decide: {program} promote {name} | {program} abort {name}", "dim"))
     return out
 
 

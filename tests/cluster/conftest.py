@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.kube import NODE, Kube, run
+from cluster.kube import Kube, nodes, run
 
 
 @pytest.fixture
@@ -20,4 +20,5 @@ def kube() -> Iterator[Kube]:
     finally:
         run("kubectl", "delete", "namespace", made.namespace, "--wait=false")
         run("kubectl", "delete", "pv", f"models-{made.namespace}", "--wait=false")
-        run("docker", "exec", NODE, "rm", "-rf", f"/var/models/{made.namespace}")
+        for node in nodes():
+            run("docker", "exec", node, "rm", "-rf", f"/var/models/{made.namespace}")

@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ ENV = dict(os.environ) | {
     "KUBECONFIG": os.environ.get("KUBECONFIG", str(ROOT / "build" / "cluster" / "kubeconfig")),
     "PATH": f"{CACHE / 'tools'}:{os.environ['PATH']}",
 }
-NODE = f"{os.environ.get('CLUSTER', 'aiservice')}-control-plane"
+NAME = os.environ.get("CLUSTER", "aiservice")
+NODE = f"{NAME}-control-plane"
 PORT = int(os.environ.get("HTTP_PORT", "8080"))
 PATIENCE = 240.0
 SYSTEM = "aiservice-system"
@@ -48,6 +50,8 @@ class Counts:
 
     answers: Counter[int] = field(default_factory=Counter)
     by_revision: Counter[str] = field(default_factory=Counter)
+    good: list[int] = field(default_factory=list)
+    """Numbers of the requests that were answered: their ids and rows follow from them."""
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -71,11 +75,12 @@ class Kube:
         self.ctl("apply", "--server-side", "--force-conflicts", "-f", "-", given=json.dumps(body))
 
     def publish(self, folder: Path, name: str, **how: Any) -> str:
-        """A bundle on the node's disk, reachable as pvc://models/NAME. -> its digest."""
+        """A bundle on the disk of every node, reachable as pvc://models/NAME. -> its digest."""
         digest = bundles.write(folder / name, **how)
-        run("docker", "exec", NODE, "mkdir", "-p", f"/var/models/{self.namespace}")
-        run("docker", "cp", str(folder / name), f"{NODE}:/var/models/{self.namespace}/{name}")
-        run("docker", "exec", NODE, "chmod", "-R", "a+rX", f"/var/models/{self.namespace}")
+        for node in nodes():
+            run("docker", "exec", node, "mkdir", "-p", f"/var/models/{self.namespace}")
+            run("docker", "cp", str(folder / name), f"{node}:/var/models/{self.namespace}/{name}")
+            run("docker", "exec", node, "chmod", "-R", "a+rX", f"/var/models/{self.namespace}")
         return digest
 
     def claim(self) -> None:
@@ -155,13 +160,15 @@ class Kube:
         async def client(session: aiohttp.ClientSession, first: int) -> None:
             i = first
             while going:
-                body = json.dumps({"inputs": bundles.row((i % 20) / 20, i % bundles.KINDS)})
+                body = json.dumps({"id": request_id(i), "inputs": bundles.row((i % 20) / 20, i % bundles.KINDS)})
                 try:
                     async with session.post(url, data=body, headers=host) as answer:
                         counts.answers[answer.status] += 1
                         counts.by_revision[answer.headers.get("x-aiservice-revision", "")] += 1
                         text = await answer.text()
-                        if answer.status != 200:
+                        if answer.status == 200:
+                            counts.good.append(i)
+                        else:
                             counts.errors.append(f"{answer.status} {answer.headers.get('x-aiservice-revision')} {text[:200]}")
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     counts.answers[0] += 1
@@ -176,6 +183,29 @@ class Kube:
             finally:
                 going = False
                 await asyncio.gather(*tasks)
+
+
+def request_id(number: int) -> str:
+    return f"request-{number}"
+
+
+def nodes() -> list[str]:
+    return run("kind", "get", "nodes", "--name", NAME).split()
+
+
+@contextmanager
+def forwarded(namespace: str, what: str, port: int) -> Iterator[int]:
+    """A port of this machine that leads to `what` (service/NAME)."""
+    command = ["kubectl", "-n", namespace, "port-forward", what, f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV) as process:
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert "Forwarding from 127.0.0.1:" in line, line
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            yield int(line.split("127.0.0.1:")[1].split()[0])
+        finally:
+            process.kill()
 
 
 def ready(status: AIServiceStatus) -> bool:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+CODES = {
+    "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "UNIMPLEMENTED": 12,
+    "INTERNAL": 13, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16,
+}  # fmt: skip
+"""gRPC's status codes, as far as they are used."""
+
 
 class Failure(Exception):
     """Its text goes to the client: what was wrong, what was expected, what to do."""
@@ -30,6 +36,12 @@ class NotFound(Invalid):
     code = "NOT_FOUND"
 
 
+class UnknownMethod(NotFound):
+    """As gRPC says it."""
+
+    code = "UNIMPLEMENTED"
+
+
 class MethodNotAllowed(Invalid):
     status = 405
     code = "UNIMPLEMENTED"
@@ -43,6 +55,7 @@ class TooSlow(Invalid):
     """The body did not come within the timeout."""
 
     status = 408
+    code = "DEADLINE_EXCEEDED"
     headers = ((b"connection", b"close"),)
 
 
@@ -50,8 +63,15 @@ class TooLarge(Invalid):
     status = 413
 
 
+class MessageTooLarge(TooLarge):
+    """As gRPC says it."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
 class UnsupportedEncoding(Invalid):
     status = 415
+    code = "UNIMPLEMENTED"
 
 
 class Unauthorized(Invalid):

@@ -9,9 +9,9 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import orjson
 
@@ -19,9 +19,10 @@ from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
 from aiservice_predictor.transport import grpc, infer
+from aiservice_predictor.transport.h2.connection import Http2
 from aiservice_predictor.transport.head import Heads
 from aiservice_predictor.transport.host import Host
-from aiservice_predictor.transport.http1 import Connection
+from aiservice_predictor.transport.http1 import Http1
 from aiservice_predictor.transport.routes import Routes
 
 QUIET = 0.5
@@ -46,14 +47,18 @@ async def _serve(config: PredictorConfig, loaded: Loaded) -> int:
     plane = DataPlane(loaded, config)
     host = Host(plane)
     ending = _Ending()
-    listener, http_port = await _listen_http(host)
-    grpc_server, grpc_port = await grpc.serve(plane, config.host, config.grpc_port)
+    heads, methods = Heads(Routes(plane, infer.routes(plane)).prepare), grpc.Methods(plane)
+    listeners = [
+        await _listen(config, config.http_port, lambda: Http1(host, heads)),
+        await _listen(config, config.grpc_port, lambda: Http2(host, methods.prepare)),
+    ]
+    http_port, grpc_port = (listener.sockets[0].getsockname()[1] for listener in listeners)
     print("ready", orjson.dumps({"http": http_port, "grpc": grpc_port}).decode(), flush=True)
     await ending.first.wait()
     plane.stop_taking()
-    host.draining = True
+    host.drain()
     forced = asyncio.create_task(ending.second.wait())
-    drained = asyncio.create_task(_drain(plane, host, listener, grpc_server, config.drain))
+    drained = asyncio.create_task(_drain(plane, host, listeners, config.drain))
     await asyncio.wait((forced, drained), return_when=asyncio.FIRST_COMPLETED, timeout=config.drain)
     cut = plane.open
     if cut:
@@ -66,29 +71,28 @@ async def _serve(config: PredictorConfig, loaded: Loaded) -> int:
     return 1 if cut else 0
 
 
-async def _listen_http(host: Host) -> tuple[asyncio.Server, int]:
-    """Start listening; the server, and the port (chosen by the kernel where none is configured)."""
-    plane = host.plane
-    heads = Heads(Routes(plane, infer.routes(plane)).prepare)
-    sock = _bind(plane.config.host, plane.config.http_port)
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: Connection(host, heads), sock=sock, backlog=_BACKLOG), sock.getsockname()[1]
+async def _listen(config: PredictorConfig, port: int, connection: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+    """Start listening; the kernel chooses the port where it is 0."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((config.host, port))
+    return await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=_BACKLOG)
 
 
-async def _drain(plane: DataPlane, host: Host, listener: asyncio.Server, grpc_server: Any, seconds: float) -> None:
+async def _drain(plane: DataPlane, host: Host, listeners: Iterable[asyncio.Server], seconds: float) -> None:
     """Answer what still comes until it is quiet, close the listeners, finish what is open."""
     start = perf_counter()
     while perf_counter() - start < min(LONGEST_QUIET, seconds / 4):
         if not plane.open and perf_counter() - max(plane.last, start) > min(QUIET, seconds / 8):
             break
         await asyncio.sleep(0.02)
-    listener.close()
+    for listener in listeners:
+        listener.close()
     host.end()
-    stopping = asyncio.create_task(grpc_server.stop(seconds))
     while plane.open or host.receiving:
         await asyncio.sleep(0.01)
         host.end()
-    await stopping
 
 
 class _Ending:
@@ -102,14 +106,6 @@ class _Ending:
 
     def _signalled(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    return sock
 
 
 def _calm_collector() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc, rest, v1
+from aiservice_predictor.codec.grpc_raw import GrpcCodec
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import DTYPES, Spec
 from aiservice_predictor.failures import Invalid, TooLarge
@@ -118,7 +119,7 @@ def test_grpc(flips: list[tuple[int, int]], cut: int) -> None:
     with contextlib.suppress(Invalid, TooLarge):
         message = grpc.parse(messages.ModelInferRequest, bytes(data[: len(data) - cut]))
         request = grpc.decode(SIGNATURE, 100, message)
-        grpc.encode("m", SIGNATURE, request, request.inputs)
+        GrpcCodec("m", SIGNATURE, 100, lambda _: None).encode(request, Part(request.inputs))
 
 
 def test_json_that_takes_far_more_memory_than_bytes() -> None:

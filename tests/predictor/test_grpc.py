@@ -12,6 +12,8 @@ from hypothesis import given, settings
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc as codec
+from aiservice_predictor.codec.grpc_raw import GrpcCodec
+from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Array, Spec, to_bytes
 from aiservice_predictor.failures import Invalid
 from aiservice_predictor.proto import generate, messages
@@ -50,7 +52,7 @@ def test_raw_and_typed_round_trip(given: tuple[str, Array]) -> None:
     request = codec.decode(sig, 100, message(datatype, list(array.shape), to_bytes(datatype, array)))
     for raw in (True, False):
         request.raw = raw
-        answer = messages.ModelInferResponse.FromString(codec.encode("m", sig, request, {"x": array}))
+        answer = messages.ModelInferResponse.FromString(GrpcCodec("m", sig, 100, lambda _: None).encode(request, Part({"x": array})))
         assert answer.id == "7"
         if raw or datatype == "FP16":
             back = message(datatype, list(array.shape), answer.raw_output_contents[0])

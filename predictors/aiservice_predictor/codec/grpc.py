@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aiservice_predictor.codec.request import Request
-from aiservice_predictor.codec.tensors import Array, Spec, Tensors, from_bytes, shape_of, text_of, to_bytes
+from aiservice_predictor.codec.request import Part, Request
+from aiservice_predictor.codec.tensors import Array, Spec, Tensors, from_bytes, shape_of, text_of
 from aiservice_predictor.failures import Invalid
 from aiservice_predictor.proto import messages
 from aiservice_predictor.signature import Signature
@@ -59,19 +59,19 @@ def decode(signature: Signature, max_rows: int, message: Any) -> GrpcRequest:
     return GrpcRequest(inputs, signature.rows(inputs), message.id, outputs, raw=wants_raw)
 
 
-def encode(model: str, signature: Signature, request: GrpcRequest, outputs: Tensors) -> bytes:
-    """Answer -> bytes of a ModelInferResponse; raw for all outputs where one has no typed form (FP16, BF16)."""
-    names = request.outputs or tuple(outputs)
-    raw = request.raw or any(signature.outputs[n].datatype not in _CONTENTS for n in names)
+def has_typed_form(datatype: str) -> bool:
+    """Not FP16 and BF16."""
+    return datatype in _CONTENTS
+
+
+def encode_typed(model: str, signature: Signature, request: GrpcRequest, part: Part) -> bytes:
+    """Answer -> bytes of a ModelInferResponse with typed contents, which all of its outputs must have."""
     answer = messages.ModelInferResponse(model_name=model, id=request.id)
-    for name in names:
-        datatype, array = signature.outputs[name].datatype, outputs[name]
+    for name in request.outputs or tuple(signature.outputs):
+        datatype, array = signature.outputs[name].datatype, part.tensor(name)
         tensor = answer.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw:
-            answer.raw_output_contents.append(to_bytes(datatype, array))
-        else:
-            values = array.ravel().tolist()
-            getattr(tensor.contents, _CONTENTS[datatype]).extend([v.encode() for v in values] if datatype == "BYTES" else values)
+        values = array.ravel().tolist()
+        getattr(tensor.contents, _CONTENTS[datatype]).extend([v.encode() for v in values] if datatype == "BYTES" else values)
     return bytes(answer.SerializeToString())
 
 

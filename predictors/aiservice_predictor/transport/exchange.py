@@ -10,7 +10,7 @@ from aiservice_predictor.failures import Failure
 from aiservice_predictor.transport.head import Head
 
 if TYPE_CHECKING:
-    from aiservice_predictor.transport.http1 import Connection
+    from aiservice_predictor.transport.http1 import Http1
 
 JSON = b"content-type: application/json\r\n"
 BINARY = b"content-type: application/octet-stream\r\n"
@@ -30,7 +30,7 @@ class Exchange(Waiting):
 
     __slots__ = ("answer", "close", "connection", "head", "request", "start")
 
-    def __init__(self, connection: Connection, head: Head) -> None:
+    def __init__(self, connection: Http1, head: Head) -> None:
         self.settled = True
         self.connection, self.head = connection, head
         self.answer: bytes | None = None

@@ -28,6 +28,10 @@ class Client(Protocol):
         """The time that it was watched for is over."""
         ...
 
+    def drain(self) -> None:
+        """The process will end soon: tell the peer, where the protocol has a word for it."""
+        ...
+
     def close_if_idle(self) -> None:
         """Take no further request; end as soon as none is open."""
         ...
@@ -78,6 +82,12 @@ class Host:
 
     def release(self, size: int) -> None:
         self._held -= size
+
+    def drain(self) -> None:
+        """From now on answers say that the connection ends."""
+        self.draining = True
+        for client in tuple(self._clients):
+            client.drain()
 
     def end(self) -> None:
         """Idle connections end now, the others with their last answer."""

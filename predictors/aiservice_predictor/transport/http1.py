@@ -36,7 +36,7 @@ class _Body:
         self.size = 0
 
 
-class Connection(asyncio.Protocol):
+class Http1(asyncio.Protocol):
     """One client."""
 
     def __init__(self, host: Host, heads: Heads) -> None:
@@ -120,6 +120,9 @@ class Connection(asyncio.Protocol):
             self._go_on()
         elif self._eof and not waiting:
             self._transport.close()
+
+    def drain(self) -> None:
+        """Each answer says so."""
 
     def close_if_idle(self) -> None:
         if not self._open:

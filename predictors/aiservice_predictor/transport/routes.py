@@ -27,7 +27,7 @@ Get: TypeAlias = Callable[[], tuple[int, Any]]
 EXTENSIONS = ["binary_tensor_data"]
 _METRICS = b"content-type: " + CONTENT_TYPE + b"\r\n"
 _GZIPPED = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
-_ECHOED = (b"traceparent", b"x-request-id")
+ECHOED = (b"traceparent", b"x-request-id")
 """Whoever joins logs or traces finds its own identifiers on the answer."""
 
 
@@ -129,7 +129,7 @@ class Routes:
     def prepare(self, head: Head) -> None:
         """Sets the route and what it needs to know of the head."""
         fields = head.fields
-        head.echo = b"".join(b"%s: %s\r\n" % (name, fields[name]) for name in _ECHOED if name in fields)
+        head.echo = b"".join(b"%s: %s\r\n" % (name, fields[name]) for name in ECHOED if name in fields)
         head.gzip_out = _accepts_gzip(fields.get(b"accept-encoding", b""))
         inference = self._inference.get(head.path)
         try:

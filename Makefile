@@ -40,8 +40,9 @@ cluster: ## A kind cluster with Envoy Gateway and KServe (hack/cluster/README.md
 deploy: ## Images and chart of this checkout into that cluster
 	@sh scripts/deploy
 
-test-cluster: setup ## Tests on that cluster (after make cluster deploy)
-	@$(PY) -m pytest -q -m cluster tests/cluster $(ARGS)
+test-cluster: setup cluster deploy ## Tests on that cluster; WORKERS=2 for all of them
+	@$(PY) -m pytest -q -n 3 --dist worksteal -m "cluster and not disruptive" tests/cluster $(ARGS)
+	@$(PY) -m pytest -q -m "cluster and disruptive" tests/cluster $(ARGS)
 
 cluster-down: ## End that cluster
 	@python3 hack/cluster down

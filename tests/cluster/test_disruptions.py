@@ -17,7 +17,7 @@ from aiservice.api.status import AIServiceStatus, DecisionKind
 from cluster import node
 from cluster.kube import NAME, SYSTEM, Kube, nodes, ready, run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.disruptive, pytest.mark.timeout(900)]
 
 OPERATOR = "aiservice.kube.main"
 

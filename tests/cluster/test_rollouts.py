@@ -68,6 +68,7 @@ async def test_a_candidate_that_fails_live_is_rolled_back(kube: Kube, tmp_path: 
     assert {e.split()[1] for e in counts.errors} == {found.revision}, counts.errors[:3]
 
 
+@pytest.mark.disruptive
 async def test_the_operator_is_killed_in_the_middle_and_another_goes_on(kube: Kube, tmp_path: Path) -> None:
     first = await served(kube, tmp_path)
     kube.publish(tmp_path, "v2", bias=0.001)

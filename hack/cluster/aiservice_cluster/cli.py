@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 def up(settings: Settings) -> None:
     began = time.monotonic()
     engine.ensure(settings)
-    settings = choose(settings)
+    settings = kind.as_found(choose(settings))
     kind.tools(settings)
     image = node.build(settings) if settings.images == "build" else ""
     kind.up(settings, image)

@@ -1,5 +1,6 @@
 """The kind cluster itself: created once, started again when dead, made anew when what it is made of has changed."""
 
+import dataclasses
 import json
 import socket
 import time
@@ -29,13 +30,20 @@ def link(settings: Settings, program: Path) -> None:
         scratch.symlink_to(program)
 
 
+def as_found(settings: Settings) -> Settings:
+    """Workers that nobody asked about stay as many as they are."""
+    if settings.workers is not None:
+        return settings
+    return dataclasses.replace(settings, workers=max(0, len(nodes(settings)) - 1))
+
+
 def config(settings: Settings) -> str:
     """kind's configuration, as JSON (which is YAML)."""
     control_plane = {
         "role": "control-plane",
         "extraPortMappings": [{"containerPort": NODE_PORT, "hostPort": settings.port, "listenAddress": "127.0.0.1", "protocol": "TCP"}],
     }
-    workers = [{"role": "worker", "labels": {"aiservice-cluster/worker": str(number)}} for number in range(1, settings.workers + 1)]
+    workers = [{"role": "worker", "labels": {"aiservice-cluster/worker": str(number)}} for number in range(1, settings.nodes)]
     wanted: dict[str, object] = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
@@ -54,7 +62,7 @@ def up(settings: Settings, image: str) -> None:
     wanted = key(config(settings), image, settings.go("sigs.k8s.io/kind"))
     state = _state(settings)
     if nodes(settings):
-        whole = len(nodes(settings)) == 1 + settings.workers
+        whole = len(nodes(settings)) == settings.nodes
         made_of = state.read_text() if state.exists() else ""
         if made_of == wanted and whole:
             _kubectl_of_node(settings)
@@ -125,7 +133,7 @@ def _answers(settings: Settings) -> bool:
 
 def _create(settings: Settings, image: str) -> None:
     _port_is_free(settings)
-    with step(f"kind create cluster, {1 + settings.workers} nodes"):
+    with step(f"kind create cluster, {settings.nodes} nodes"):
         file = settings.cache / "clusters" / f"{settings.name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(config(settings))
@@ -169,7 +177,7 @@ def ready(settings: Settings) -> bool:
         ).split()
     except Failure:
         return False
-    return found.count("True") == 1 + settings.workers
+    return found.count("True") == settings.nodes
 
 
 def kubectl(settings: Settings, *words: str | Path, stdin: str | None = None, timeout: float = 300) -> str:

@@ -26,13 +26,18 @@ class Settings:
 
     name: str = "aiservice"
     images: str = ""
-    workers: int = 0
+    workers: int | None = None
+    """Worker nodes beside the control plane; None: as many as the cluster has, or none."""
     port: int = 8080
     cache: Path = Path.home() / ".cache" / "aiservice-cluster"
     versions: dict[str, dict[str, str]] = field(default_factory=_versions)
 
     def go(self, module: str) -> str:
         return self.versions["go"][module]
+
+    @property
+    def nodes(self) -> int:
+        return 1 + (self.workers or 0)
 
     @property
     def kubeconfig(self) -> Path:
@@ -54,13 +59,15 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
     images = env.get("IMAGES", "")
     if images not in ("", "pull", "build"):
         raise Failure(f"IMAGES={images}: it is pull, build, or left out (then the harness chooses)")
-    workers, port = env.get("WORKERS") or "0", env.get("HTTP_PORT") or "8080"
-    if not workers.isdigit() or not 0 <= int(workers) <= 8:
+    workers, port = env.get("WORKERS", ""), env.get("HTTP_PORT") or "8080"
+    if workers and not (workers.isdigit() and 0 <= int(workers) <= 8):
         raise Failure(f"WORKERS={workers}: a number from 0 (one node does everything) to 8")
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise Failure(f"HTTP_PORT={port}: a free TCP port of this machine")
     cache = Path(env["CLUSTER_CACHE"]).resolve() if env.get("CLUSTER_CACHE") else Settings.cache
-    return Settings(name=env.get("CLUSTER") or "aiservice", images=images, workers=int(workers), port=int(port), cache=cache)
+    return Settings(
+        name=env.get("CLUSTER") or "aiservice", images=images, workers=int(workers) if workers else None, port=int(port), cache=cache
+    )
 
 
 def key(*parts: object) -> str:

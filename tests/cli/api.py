@@ -52,6 +52,7 @@ class Api:
     answer: tuple[int, Any] | None = None
     deaf: bool = False
     asked: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
 
     def add(self, *given: AIService) -> None:
         self.services |= {(s.metadata.namespace, s.metadata.name): s for s in given}
@@ -60,6 +61,8 @@ class Api:
         self.asked.append(f"{method} {path}")
         if self.answer:
             return self.answer
+        if path.startswith("/api/v1/"):
+            return 200, {"status": {"token": "of-" + path.split("/")[-2]}} if path.endswith("/token") else {"matched": 1, "unknown": 1}
         parts = [unquote(p) for p in path.partition("?")[0].removeprefix("/apis/aiservice.dev/v1alpha1/").split("/")]
         if parts == ["aiservices"]:
             return 200, {"items": [self._wire(s) for s in self.services.values()]}
@@ -90,6 +93,7 @@ def api(folder: Path) -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            made.tokens.append(self.headers.get("X-Aiservice-Authorization", ""))
             length = int(self.headers.get("Content-Length") or 0)
             code, said = made.reply(self.command, self.path, json.loads(self.rfile.read(length) or "null"))
             text = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -98,7 +102,7 @@ def api(folder: Path) -> Iterator[Api]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_PATCH = do_GET
+        do_PATCH = do_POST = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -180,8 +180,36 @@ def test_predict_connects_where_it_is_told_and_keeps_the_host(server: Api) -> No
     assert "--resolve ADDRESS[:PORT]" in unreachable.stderr
 
 
+@pytest.mark.parametrize(("words", "token"), [([], "Bearer t"), (["--account", "robot"], "Bearer of-robot")])
+def test_labels_go_to_the_operator_with_a_token_that_it_can_check(server: Api, words: list[str], token: str) -> None:
+    done = run(server.kubeconfig, "label", "svc", "a=fraud", "b=fine", *words)
+    assert (done.returncode, done.stdout) == (0, "1 labels joined with their requests, 1 of unknown or forgotten requests\n"), done
+    home = "/api/v1/namespaces/aiservice-system/services/aiservice-operator:http/proxy"
+    assert server.asked[-1] == f"POST {home}/v1/namespaces/shop/services/svc/labels"
+    assert server.tokens[-1] == token
+
+
+def test_labels_that_cannot_be_sent_say_why(server: Api) -> None:
+    for words, code, said in (
+        (["a=b", "--operator", "x"], 2, "expected NAMESPACE/SERVICE"),
+        (["-d", "{"], 2, "not JSON"),
+        ([], 2, "no labels given"),
+    ):
+        done = run(server.kubeconfig, "label", "svc", *words)
+        assert (done.returncode, said in done.stderr) == (code, True), done
+    server.answer = (403, {"error": "robot may not create aiservices/labels in namespace shop"})
+    done = run(server.kubeconfig, "label", "svc", "a=b")
+    assert (done.returncode, "403: robot may not" in done.stderr) == (1, True), done
+
+
+def test_a_certificate_is_no_token(server: Api) -> None:
+    server.kubeconfig.write_text(server.kubeconfig.read_text().replace("token: t", "username: u"))
+    done = run(server.kubeconfig, "label", "svc", "a=b")
+    assert (done.returncode, "give --account SERVICEACCOUNT" in done.stderr) == (2, True), done
+
+
 def test_help_asks_no_cluster_and_loads_no_client() -> None:
-    for words in ([], ["status"], ["why"], ["promote"], ["abort"], ["retry"], ["predict"]):
+    for words in ([], ["status"], ["why"], ["promote"], ["abort"], ["retry"], ["predict"], ["label"]):
         done = CliRunner().invoke(app, [*words, "--help"])
         assert (done.exit_code, "Usage: " in done.stdout) == (0, True), done
     code = "import sys, aiservice.cli.kubectl; print(sorted({m.partition('.')[0] for m in sys.modules} & {'aiohttp', 'kubernetes', 'pydantic'}))"

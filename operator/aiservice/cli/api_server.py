@@ -17,10 +17,12 @@ from urllib3.exceptions import HTTPError
 
 from aiservice.api.service import API_VERSION, KIND, PLURAL, AIService
 from aiservice.cli.exits import BAD_INPUT, NOT_FOUND, NOT_READY, fail
+from aiservice.cli.sending import refused
 
 TIMEOUT = (5, 30)
 """Seconds to connect, to answer."""
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+JSON = {"Content-Type": "application/json"}
 READ = ("apiVersion", "kind", "metadata", "spec", "status")
 INSTALL = "install it: helm install aiservice charts/aiservice --namespace aiservice-system --create-namespace"
 
@@ -91,6 +93,23 @@ class ApiServer:
         headers = {"Content-Type": "application/merge-patch+json"}
         status, body = self.ask("PATCH", self._path(name), patch, query={"fieldManager": "kubectl-aiservice"}, headers=headers)
         self._object(status, body, name)
+
+    def token(self, account: str) -> str:
+        """Who we are, as the operator can check it: a token of this ServiceAccount of the namespace, or that of the kubeconfig."""
+        if not account:
+            known = self.client.configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+            if not known.startswith("Bearer "):
+                fail(
+                    BAD_INPUT,
+                    "the kubeconfig logs in without a token, so the operator cannot tell who you are: give --account SERVICEACCOUNT",
+                )
+            return known.removeprefix("Bearer ")
+        path = f"/api/v1/namespaces/{quote(self.namespace, safe='')}/serviceaccounts/{quote(account, safe='')}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        status, body = self.ask("POST", path, request, headers=JSON)
+        if status >= 300:
+            refused(status, body, f"no token for ServiceAccount {account}")
+        return str(json.loads(body)["status"]["token"])
 
     def _path(self, name: str | None, *, everywhere: bool = False) -> str:
         space = "" if everywhere else f"/namespaces/{quote(self.namespace, safe='')}"

@@ -28,6 +28,10 @@ Manifests = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="The AIService's name.", show_default=False)]
 Data = Annotated[str, typer.Option("--data", "-d", help="The V2 request: JSON, or @FILE, or @- for standard input.", show_default=False)]
+Labels = Annotated[list[str] | None, typer.Argument(help="ID=DECISION, any number of them.", show_default=False)]
+LabelData = Annotated[
+    str | None, typer.Option("--data", "-d", help='{"labels": {"ID": DECISION}} as JSON, @FILE or @-.', show_default=False)
+]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
 
 
@@ -164,10 +168,8 @@ def predict(
 @app.command()
 def label(
     name: Name,
-    labels: Annotated[list[str] | None, typer.Argument(help="ID=DECISION, any number of them.", show_default=False)] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", "-d", help='{"labels": {"ID": DECISION}} as JSON, @FILE or @-.', show_default=False)
-    ] = None,
+    labels: Labels = None,
+    data: LabelData = None,
 ) -> None:
     """Say what the right decisions were, by request id; the quality gate counts them."""
     from aiservice.cli import remote, sending

@@ -7,12 +7,12 @@ import time
 import urllib.request
 import uuid
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aiservice.api.status import RolloutStatus
-from aiservice.cli.api_server import ApiServer
-from aiservice.cli.exits import NOT_READY, fail
-from aiservice.cli.sending import DIRECT, post
+from aiservice.cli.api_server import JSON, ApiServer
+from aiservice.cli.exits import BAD_INPUT, NOT_READY, fail
+from aiservice.cli.sending import DIRECT, joined, post, refused
 from aiservice.cli.source import Seen
 from aiservice.core import names, rollout
 from aiservice.core.world import Running, Verb
@@ -70,6 +70,25 @@ def _handled(server: ApiServer, name: str, mark: str) -> RolloutStatus:
             )
         time.sleep(PAUSE)
     return state
+
+
+def label(server: ApiServer, name: str, body: str, operator: str, account: str) -> str:
+    """To the operator, through the API server, which keeps `Authorization` for itself. `operator`: NAMESPACE/SERVICE."""
+    home, _, service = operator.partition("/")
+    if not home or not service:
+        fail(BAD_INPUT, f"--operator: {operator!r} given, expected NAMESPACE/SERVICE")
+    try:
+        given = json.loads(body)
+    except ValueError as error:
+        fail(BAD_INPUT, f"the labels are not JSON: {error}")
+    headers = JSON | {"X-Aiservice-Authorization": f"Bearer {server.token(account)}"}
+    path = (
+        f"/api/v1/namespaces/{home}/services/{service}:http/proxy/v1/namespaces/{server.namespace}/services/{quote(name, safe='')}/labels"
+    )
+    status, answer = server.ask("POST", path, given, headers=headers)
+    if status >= 300:
+        refused(status, answer, f"{operator} cannot be asked")
+    return joined(json.loads(answer))
 
 
 def predict(server: ApiServer, name: str, body: str, resolve: str) -> str:

@@ -112,6 +112,27 @@ def predict(
     sys.stdout.write(in_cluster.predict(_server(namespace, context, kubeconfig), name, sending.text(data), resolve) + "\n")
 
 
+@app.command()
+def label(
+    name: Name,
+    labels: local.Labels = None,
+    data: local.LabelData = None,
+    account: Annotated[
+        str,
+        typer.Option(help="ServiceAccount of the namespace to send them as. Default: you, by the kubeconfig's token.", show_default=False),
+    ] = "",
+    operator: Annotated[str, typer.Option(help="NAMESPACE/SERVICE of the operator.")] = "aiservice-system/aiservice-operator",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+) -> None:
+    """Say what the right decisions were, by request id; the quality gate counts them."""
+    from aiservice.cli import in_cluster, sending
+
+    body = sending.text(data) if data else sending.pairs(labels or [])
+    out.print(in_cluster.label(_server(namespace, context, kubeconfig), name, body, operator, account))
+
+
 def main() -> None:
     """Entry point of kubectl-aiservice."""
     local.main(app)

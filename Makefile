@@ -41,8 +41,8 @@ deploy: ## Images and chart of this checkout into that cluster
 	@sh scripts/deploy
 
 test-cluster: setup cluster deploy ## Tests on that cluster; WORKERS=2 for all of them
-	@$(PY) -m pytest -q -n 3 --dist worksteal -m "cluster and not disruptive" tests/cluster $(ARGS)
-	@$(PY) -m pytest -q -m "cluster and disruptive" tests/cluster $(ARGS)
+	@$(PY) -m pytest -q -n 3 --dist worksteal -m "cluster and not disruptive" tests/cluster tests/contract $(ARGS)
+	@$(PY) -m pytest -q -m "cluster and disruptive" tests/cluster tests/contract $(ARGS)
 
 cluster-down: ## End that cluster
 	@python3 hack/cluster down

@@ -8,17 +8,14 @@ import os
 import subprocess
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from aiservice.api.status import AIServiceStatus, Decision, DecisionKind
 from local import bundles
+from traffic import Counts, rest
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("CLUSTER_CACHE", "~/.cache/aiservice-cluster")).expanduser()
@@ -44,21 +41,6 @@ def run(*command: str, given: str | None = None) -> str:
     return done.stdout
 
 
-@dataclass
-class Counts:
-    """What a client saw: HTTP status -> number; 0: no answer."""
-
-    answers: Counter[int] = field(default_factory=Counter)
-    by_revision: Counter[str] = field(default_factory=Counter)
-    good: list[int] = field(default_factory=list)
-    """Numbers of the requests that were answered: their ids and rows follow from them."""
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        return sum(n for status, n in self.answers.items() if status != 200)
-
-
 class Kube:
     """One namespace."""
 
@@ -77,11 +59,15 @@ class Kube:
     def publish(self, folder: Path, name: str, **how: Any) -> str:
         """A bundle on the disk of every node, reachable as pvc://models/NAME. -> its digest."""
         digest = bundles.write(folder / name, **how)
-        for node in nodes():
-            run("docker", "exec", node, "mkdir", "-p", f"/var/models/{self.namespace}")
-            run("docker", "cp", str(folder / name), f"{node}:/var/models/{self.namespace}/{name}")
-            run("docker", "exec", node, "chmod", "-R", "a+rX", f"/var/models/{self.namespace}")
+        self.put(folder / name)
         return digest
+
+    def put(self, bundle: Path) -> None:
+        place = f"/var/models/{self.namespace}"
+        for node in nodes():
+            run("docker", "exec", node, "mkdir", "-p", f"{place}/{bundle.name}")
+            run("docker", "cp", f"{bundle}/.", f"{node}:{place}/{bundle.name}")
+            run("docker", "exec", node, "chmod", "-R", "a+rX", place)
 
     def claim(self) -> None:
         """The volume that `publish` writes to."""
@@ -151,42 +137,19 @@ class Kube:
             await asyncio.sleep(0.5)
         raise AssertionError(f"{what}: not within {PATIENCE:.0f} s; {seen.model_dump_json(exclude_none=True)[:4000]}")
 
-    @asynccontextmanager
-    async def traffic(self, name: str = "svc", connections: int = 4, rate: float = 100.0) -> AsyncIterator[Counts]:
+    def host(self, name: str) -> str:
+        return f"{name}.{self.namespace}.localhost"
+
+    def traffic(self, name: str = "svc", clients: int = 4, pause: float = 0.03) -> AbstractAsyncContextManager[Counts]:
         """Requests through the gateway all the while."""
-        counts, url, going = Counts(), f"http://127.0.0.1:{PORT}/v2/models/{name}/infer", True
-        host = {"Host": f"{name}.{self.namespace}.localhost"}
+        return rest(PORT, name, self.host(name), clients=clients, pause=pause)
 
-        async def client(session: aiohttp.ClientSession, first: int) -> None:
-            i = first
-            while going:
-                body = json.dumps({"id": request_id(i), "inputs": bundles.row((i % 20) / 20, i % bundles.KINDS)})
-                try:
-                    async with session.post(url, data=body, headers=host) as answer:
-                        counts.answers[answer.status] += 1
-                        counts.by_revision[answer.headers.get("x-aiservice-revision", "")] += 1
-                        text = await answer.text()
-                        if answer.status == 200:
-                            counts.good.append(i)
-                        else:
-                            counts.errors.append(f"{answer.status} {answer.headers.get('x-aiservice-revision')} {text[:200]}")
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    counts.answers[0] += 1
-                    counts.errors.append(repr(error))
-                i += connections
-                await asyncio.sleep(connections / rate)
-
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-            tasks = [asyncio.create_task(client(session, i)) for i in range(connections)]
-            try:
-                yield counts
-            finally:
-                going = False
-                await asyncio.gather(*tasks)
-
-
-def request_id(number: int) -> str:
-    return f"request-{number}"
+    def robot(self, name: str, *, may: bool = True) -> str:
+        """A ServiceAccount that may send labels, or not. -> its token."""
+        self.ctl("create", "serviceaccount", name)
+        if may:
+            self.ctl("create", "rolebinding", name, "--clusterrole=aiservice-labels", f"--serviceaccount={self.namespace}:{name}")
+        return self.ctl("create", "token", name).strip()
 
 
 def nodes() -> list[str]:

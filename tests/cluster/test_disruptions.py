@@ -80,6 +80,18 @@ def life(kube: Kube, first: str, writes: int, env: dict[str, str], folder: Path)
     return kube.status().rollout.stable == first
 
 
+async def test_an_operator_that_is_killed_is_followed(kube: Kube, tmp_path: Path) -> None:
+    first = await served(kube, tmp_path)
+    async with kube.traffic() as counts:
+        await asyncio.sleep(4)
+        kube.apply(kube.service("v2"))
+        for _ in range(2):
+            run("kubectl", "-n", SYSTEM, "delete", "pod", leader(), "--grace-period=0", "--force", "--wait=false")
+            await asyncio.sleep(12)
+        await kube.until(lambda s: s.rollout.stable not in (None, first), "promoted by whoever leads")
+    assert counts.failed == 0, counts.errors[:3]
+
+
 async def test_an_operator_that_hangs_is_followed_and_decides_nothing_when_it_wakes(kube: Kube, tmp_path: Path) -> None:
     first = await served(kube, tmp_path)
     async with kube.traffic() as counts:
@@ -149,7 +161,7 @@ async def test_more_load_means_more_predictors(kube: Kube, tmp_path: Path) -> No
     body["spec"]["realTime"] |= {"replicas": {"min": 1, "max": 3}, "scaling": {"metric": "Cpu", "target": 50}}
     kube.apply(body)
     await kube.until(ready, "ready")
-    async with kube.traffic(connections=8, rate=120.0) as counts:
+    async with kube.traffic(clients=8, pause=0.05) as counts:
         await kube.until(lambda s: s.revisions[0].ready >= 2, "a second predictor")
         await asyncio.sleep(5)
     assert counts.failed == 0, counts.errors[:3]

@@ -13,15 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import yaml
 
 from aiservice.api.status import AIServiceStatus, Decision, DecisionKind
@@ -29,6 +26,7 @@ from aiservice.core import names
 from aiservice.local import manifest
 from aiservice.local.store import Store
 from local import bundles
+from traffic import Counts, rest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -46,23 +44,6 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
-
-
-@dataclass
-class Counts:
-    """What a client saw."""
-
-    answers: Counter[int] = field(default_factory=Counter)
-    """HTTP status -> number; 0: no answer."""
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        return sum(n for status, n in self.answers.items() if status != 200)
-
-    @property
-    def good(self) -> int:
-        return self.answers[200]
 
 
 class Running:
@@ -200,34 +181,11 @@ class Machine:
             time.sleep(0.05)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @asynccontextmanager
-    async def traffic(self, name: str = "svc", *, clients: int = 4, pause: float = 0.002, port: int | None = None) -> AsyncIterator[Counts]:
+    def traffic(
+        self, name: str = "svc", *, clients: int = 4, pause: float = 0.002, port: int | None = None
+    ) -> AbstractAsyncContextManager[Counts]:
         """Requests all the while: every kind, scores from 0 to 1."""
-        counts, numbers, stop = Counts(), count(), asyncio.Event()
-        url = f"http://127.0.0.1:{port or self.port}/v2/models/{name}/infer"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-
-            async def client() -> None:
-                while not stop.is_set():
-                    n = next(numbers)
-                    body = {"id": f"{name}-{n}", "inputs": bundles.row((n * 7 % 20) / 20, n % bundles.KINDS)}
-                    try:
-                        async with session.post(url, json=body) as answer:
-                            text = await answer.text()
-                            counts.answers[answer.status] += 1
-                            if answer.status != 200:
-                                counts.errors.append(f"{answer.status} {text[:200]}")
-                    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                        counts.answers[0] += 1
-                        counts.errors.append(repr(error))
-                    await asyncio.sleep(pause)
-
-            tasks = [asyncio.create_task(client()) for _ in range(clients)]
-            try:
-                yield counts
-            finally:
-                stop.set()
-                await asyncio.gather(*tasks)
+        return rest(port or self.port, name, clients=clients, pause=pause)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,9 +26,10 @@ class Conflict(Rejected):
 
 
 class Cluster:
-    """One connection; `async with Cluster() as cluster`."""
+    """One connection; `async with Cluster() as cluster`. `wrote` hears the verb and kind of every write that was taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrote: Callable[[str, str], None] = lambda verb, kind: None) -> None:
+        self._wrote = wrote
         self._api: client.ApiClient | None = None
         self._dynamic: Any = None
 
@@ -86,6 +87,7 @@ class Cluster:
             )
         except (ApiException, DynamicApiError) as error:
             raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        self._wrote("apply", manifest["kind"])
         return _plain(done)
 
     async def create(self, manifest: Manifest) -> bool:
@@ -97,6 +99,7 @@ class Cluster:
             if error.status == 409:
                 return False
             raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        self._wrote("create", manifest["kind"])
         return True
 
     async def review(self, manifest: Manifest) -> Manifest:
@@ -118,6 +121,7 @@ class Cluster:
             if error.status in (404, 409):
                 return False
             raise Rejected(f"{manifest['kind']} {meta['name']}: {_reason(error)}") from None
+        self._wrote("replace", manifest["kind"])
         return True
 
     async def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
@@ -126,6 +130,7 @@ class Cluster:
             await (await self._resource(api_version, kind)).delete(name=name, namespace=namespace)
         except NotFoundError:
             return
+        self._wrote("delete", kind)
 
     async def apply_status(self, api_version: str, kind: str, name: str, namespace: str, status: Manifest, *, version: str = "") -> None:
         """The whole status: what is no longer in it is removed. `version`: only if the object still is of this resourceVersion. Raises Rejected, Conflict."""
@@ -141,6 +146,7 @@ class Cluster:
             return
         except (ApiException, DynamicApiError) as error:
             raise (Conflict if error.status == 409 else Rejected)(f"status of {kind} {name}: {_reason(error)}") from None
+        self._wrote("apply", f"{kind}/status")
 
     async def _resource(self, api_version: str, kind: str) -> Any:
         return await self._dynamic.resources.get(api_version=api_version, kind=kind)

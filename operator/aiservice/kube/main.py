@@ -67,11 +67,19 @@ class Operator:
 
     def _wake(self, namespace: str, name: str) -> None:
         key = (namespace, name)
-        if key not in self._tasks or self._tasks[key][1].done():
+        if key not in self._tasks:
             world = KubeWorld(self._cluster, self._session, self._settings.place, self._probe)
             care = Caretaker(name, namespace, self._cluster, world, self._telemetry, self._tell)
-            self._tasks[key] = (care, asyncio.create_task(care.run(), name=f"{namespace}/{name}"))
+            task = asyncio.create_task(care.run(), name=f"{namespace}/{name}")
+            task.add_done_callback(lambda _: self._gone(key))
+            self._tasks[key] = (care, task)
+            self._telemetry.cares_for(len(self._tasks))
         self._tasks[key][0].wake()
+
+    def _gone(self, key: tuple[str, str]) -> None:
+        """What is deleted and made again under the same name gets a caretaker of its own."""
+        del self._tasks[key]
+        self._telemetry.cares_for(len(self._tasks))
 
     async def _tell(self, body: Manifest, decision: Decision) -> None:
         kind = "Warning" if decision.kind in BAD_NEWS else "Normal"
@@ -94,9 +102,10 @@ class Operator:
                 namespaces=[self._settings.watch] if self._settings.watch else [],
             )
         finally:
-            for _, task in self._tasks.values():
+            tasks = [task for _, task in self._tasks.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve(settings: Settings) -> int:
@@ -106,7 +115,7 @@ async def serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=2)
-    async with Cluster() as cluster, aiohttp.ClientSession(timeout=timeout) as session:
+    async with Cluster(telemetry.wrote) as cluster, aiohttp.ClientSession(timeout=timeout) as session:
         app = telemetry.app()
         app.router.add_post(PATH, Labels(cluster, session, settings.watch).post)
         runner = web.AppRunner(app, access_log=None)

@@ -24,11 +24,21 @@ class Telemetry:
             "aiservice_operator_candidate_weight", "Percent of the requests that the candidate is given.", service, registry=r
         )
         self._phase = Gauge("aiservice_operator_phase", "1 for the phase that a service is in.", [*service, "phase"], registry=r)
+        self._writes = Counter(
+            "aiservice_operator_api_writes", "Writes that the API server took; none while nothing changes.", ["verb", "kind"], registry=r
+        )
+        self._services = Gauge("aiservice_operator_services", "Services that are looked after.", registry=r)
         self._leader = Gauge("aiservice_operator_leader", "1 if this operator acts.", registry=r)
 
     def reconciled(self, outcome: str, seconds: float) -> None:
         self._reconciles.labels(outcome).inc()
         self._seconds.observe(seconds)
+
+    def wrote(self, verb: str, kind: str) -> None:
+        self._writes.labels(verb, kind).inc()
+
+    def cares_for(self, services: int) -> None:
+        self._services.set(services)
 
     def decided(self, namespace: str, service: str, decision: Decision) -> None:
         self._decisions.labels(namespace, service, decision.kind.value).inc()

@@ -58,6 +58,8 @@ class Caretaker:
             outcome = "ok"
             try:
                 plan = await self._look()
+                if plan is None and self._awake.is_set():
+                    continue  # there is one of that name again
                 if plan is None:
                     return
                 due, back_off = min(plan.requeue or HEARTBEAT, HEARTBEAT), 1.0

@@ -67,18 +67,19 @@ class Operator:
 
     def _wake(self, namespace: str, name: str) -> None:
         key = (namespace, name)
-        if key not in self._tasks:
+        if key not in self._tasks or self._tasks[key][1].done():
             world = KubeWorld(self._cluster, self._session, self._settings.place, self._probe)
             care = Caretaker(name, namespace, self._cluster, world, self._telemetry, self._tell)
             task = asyncio.create_task(care.run(), name=f"{namespace}/{name}")
-            task.add_done_callback(lambda _: self._gone(key))
+            task.add_done_callback(lambda done: self._gone(key, done))
             self._tasks[key] = (care, task)
             self._telemetry.cares_for(len(self._tasks))
         self._tasks[key][0].wake()
 
-    def _gone(self, key: tuple[str, str]) -> None:
+    def _gone(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
         """What is deleted and made again under the same name gets a caretaker of its own."""
-        del self._tasks[key]
+        if self._tasks[key][1] is done:
+            del self._tasks[key]
         self._telemetry.cares_for(len(self._tasks))
 
     async def _tell(self, body: Manifest, decision: Decision) -> None:

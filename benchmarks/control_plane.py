@@ -1,0 +1,134 @@
+"""The operator on the test cluster: seconds from apply to the first answer, memory and CPU while nothing happens, writes to the API server.
+
+make cluster deploy && .venv/bin/python benchmarks/control_plane.py [--services 1,50] [--idle 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from cluster.kube import PORT, SYSTEM, Kube, nodes, run  # noqa: E402
+from cluster.kube import ready as is_ready  # noqa: E402
+from local.machine import infer  # noqa: E402
+
+
+@contextmanager
+def namespace() -> Iterator[Kube]:
+    made = Kube(f"bench-{uuid.uuid4().hex[:6]}")
+    run("kubectl", "create", "namespace", made.namespace)
+    made.claim()
+    try:
+        yield made
+    finally:
+        run("kubectl", "delete", "namespace", made.namespace)
+        run("kubectl", "delete", "pv", f"models-{made.namespace}", "--wait=false")
+        for node in nodes():
+            run("docker", "exec", node, "rm", "-rf", f"/var/models/{made.namespace}")
+
+
+def service(kube: Kube, name: str) -> dict[str, Any]:
+    body = kube.service("v1", name=name)
+    body["spec"]["realTime"]["resources"] = {"requests": {"cpu": "5m", "memory": "64Mi"}}
+    return body
+
+
+def leader() -> str:
+    return run("kubectl", "-n", SYSTEM, "get", "lease", "aiservice-operator", "-o", "jsonpath={.spec.holderIdentity}")
+
+
+def used(pod: str) -> tuple[float, float]:
+    """CPU seconds since it began, MiB now."""
+    for node in nodes():
+        summary = json.loads(run("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+        for p in summary["pods"]:
+            if p["podRef"]["name"] == pod:
+                return p["cpu"]["usageCoreNanoSeconds"] / 1e9, p["memory"]["workingSetBytes"] / 2**20
+    raise SystemExit(f"no node knows the pod {pod}")
+
+
+def counters(pod: str) -> dict[str, float]:
+    text = run("kubectl", "get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics")
+    found = re.findall(r"^aiservice_operator_(api_writes|reconciles)_total\{([^}]*)\} (\S+)", text, re.MULTILINE)
+    out = {"api_writes": 0.0, "reconciles": 0.0}
+    for name, labels, value in found:
+        if "Lease" not in labels:
+            out[name] += float(value)
+    return out
+
+
+def until_ready(kube: Kube, names: list[str], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    left = set(names)
+    while left:
+        left = {n for n in left if not is_ready(kube.status(n))} if len(left) == 1 else _unready(kube, left)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not ready after {patience:.0f} s: {sorted(left)[:5]}")
+        time.sleep(0.1)
+
+
+def _unready(kube: Kube, names: set[str]) -> set[str]:
+    conditions = {o["metadata"]["name"]: o.get("status", {}).get("conditions", ()) for o in kube.get("ais")["items"]}
+    return {n for n in names if not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions.get(n, ()))}
+
+
+def first_answer(kube: Kube, repeats: int) -> list[float]:
+    out = []
+    for i in range(repeats):
+        name, began = f"quick-{i}", time.monotonic()
+        kube.apply(service(kube, name))
+        until_ready(kube, [name], 120)
+        infer(f"http://127.0.0.1:{PORT}", kube.host(name), name)
+        out.append(time.monotonic() - began)
+        kube.ctl("delete", "ais", name)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--services", default="1,50", help="how many AIServices, a list")
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds that are looked at while nothing happens")
+    parser.add_argument("--repeats", type=int, default=5, help="services of which the first answer is timed")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, namespace() as kube:
+        kube.publish(Path(scratch), "v1")
+        seconds = first_answer(kube, asked.repeats)
+        print(f"apply -> Ready -> first answer: median {statistics.median(seconds):.1f} s of {len(seconds)}, worst {max(seconds):.1f} s")
+        made: list[str] = []
+        for wanted in sorted(int(n) for n in asked.services.split(",")):
+            pod, before, began = leader(), counters(leader()), time.monotonic()
+            new = [f"svc-{i}" for i in range(len(made), wanted)]
+            for name in new:
+                kube.apply(service(kube, name))
+            made += new
+            until_ready(kube, new, 600)
+            after = counters(pod)
+            print(
+                f"{wanted} services: {len(new)} more ready after {time.monotonic() - began:.0f} s, "
+                f"{(after['api_writes'] - before['api_writes']) / max(1, len(new)):.1f} writes and {(after['reconciles'] - before['reconciles']) / max(1, len(new)):.1f} looks each"
+            )
+            time.sleep(30)
+            (cpu, _), quiet = used(pod), counters(pod)
+            time.sleep(asked.idle)
+            (later, memory), still = used(pod), counters(pod)
+            print(
+                f"{wanted} services, idle {asked.idle:.0f} s: {memory:.0f} MiB, {(later - cpu) / asked.idle * 100:.1f} % of a core, "
+                f"{still['api_writes'] - quiet['api_writes']:.0f} writes in {still['reconciles'] - quiet['reconciles']:.0f} looks"
+            )
+
+
+if __name__ == "__main__":
+    main()

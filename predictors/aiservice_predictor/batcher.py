@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeAlias
 
 import numpy as np
@@ -26,7 +26,7 @@ Run: TypeAlias = Callable[[Tensors], Tensors]
 Result: TypeAlias = Part | Failure
 QUICK = 0.0005
 """Seconds: calls that take no longer run in the event loop."""
-_REMEMBERED = 0.98
+_REMEMBERED = 0.8
 """How slowly a long call is forgotten: share of the remembered time that is left after each shorter one."""
 _NEVER = float("inf")
 
@@ -85,7 +85,8 @@ class Batcher:
         self._since = 0.0
         self._scheduled = False
         self._closed = False
-        self._per_row = QUICK
+        self._per_row = _NEVER
+        """Seconds; unknown before the first call, which so runs in the thread."""
         self._by_row = limits.by_row
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
@@ -167,12 +168,19 @@ class Batcher:
                 self._scheduled = True
                 self._loop.call_later(left, self._pump)
                 return
-        now = perf_counter()
-        while self._waiting and self._waiting[0].due <= now:
-            item = self._waiting.popleft()
-            _give(item, _late(item.due - item.since))
-        if self._waiting:
+        begun = now = perf_counter()
+        while self._waiting and not self._running:
+            if self._waiting[0].due <= now:
+                item = self._waiting.popleft()
+                _give(item, _late(item.due - item.since))
+                continue
             self._start(self._take(), now)
+            now = perf_counter()
+            if now - begun > QUICK:
+                break
+        if self._waiting and not self._running and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
 
     def _start(self, batch: list[Waiting], now: float) -> None:
         rows, metrics = 0, self._metrics
@@ -183,9 +191,6 @@ class Batcher:
         if self._limits.inline and self._per_row * rows < QUICK:
             results, seconds = self._execute(batch)
             self._settle(batch, results, seconds / rows)
-            if self._waiting and not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._pump)
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._waiting)))
@@ -216,17 +221,17 @@ class Batcher:
             self._loop.call_soon(self._pump)
 
     def _settle(self, batch: list[Waiting], results: list[Result], per_row: float) -> None:
-        self._per_row = max(per_row, self._per_row * _REMEMBERED)
+        self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 
     def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
-        """One result a request, in order, and the seconds that the model took."""
-        start = perf_counter()
+        """One result a request, in order, and the seconds of CPU that the model took: a pause that others force on us is not its fault."""
+        start = thread_time()
         results = self._together(batch) if len(batch) > 1 else None
         if results is None:
             results = [self._alone(item) for item in batch]
-        return results, perf_counter() - start
+        return results, thread_time() - start
 
     def _together(self, batch: list[Waiting]) -> list[Result] | None:
         """None where the stacked call failed, or its outputs do not have one row for each row."""

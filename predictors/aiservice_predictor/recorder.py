@@ -1,9 +1,13 @@
-"""Counts decisions and fills the reservoir. On the hot path it only appends references; decisions are read off many answers at once."""
+"""Counts decisions and fills the reservoir. On the hot path it only appends references; decisions are read off many answers at once.
+
+Every answer is counted. Which are kept is drawn before anything is known of them (`Thinning`), so that those that are kept stand for all;
+of those that were not drawn, some are kept for their decision, and marked as not fair.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import uuid4
 
 import numpy as np
@@ -11,23 +15,24 @@ import numpy as np
 from aiservice.api.bundle import Decision
 from aiservice_predictor import decision as decisions
 from aiservice_predictor.codec.tensors import Array, Tensors
-from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir, size_of
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER, OVERHEAD, Entry, Reservoir, size_of
+from aiservice_predictor.thinning import Thinning
 
 _FOLD_AT = 64
 """Answers that wait at most until their decisions are read."""
 _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
+GROWTH = 12
+"""Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
 _LONGEST_STRATUM = 128
 """Characters of a decision that tell strata apart; a model may echo whatever it was sent."""
 
 
-@dataclass(slots=True)
-class _Answer:
-    id: str
-    at: float
-    inputs: Tensors | None
-    output: Array
-    size: int
+_Answer: TypeAlias = tuple[str, float, Tensors, Array, int, bool]
+"""Id, when, inputs, the output that is decided by, rows, whether it was drawn."""
+
+
+_NONE: Tensors = {}
 
 
 class Recorder:
@@ -39,37 +44,48 @@ class Recorder:
         self._pending_limit = limit // 16
         self.reservoir = Reservoir(limit - self._pending_limit)
         self._records = limit > 0
+        self._thinning = Thinning()
+        self._gap = 0
+        """Requests that are not drawn before the next one."""
         self._pending: list[_Answer] = []
         self._pending_bytes = 0
+        """At most so many."""
         self._pending_outputs = 0
         self._sequence = 0
         self._seen: Counter[str] = Counter()
 
-    def add(self, id: str, at: float, inputs: Tensors, output: Array, rows: int) -> None:
-        """A request was answered at `at` (Unix seconds); `output`: the one that is decided by. Keeps references to the arrays."""
-        size = size_of(id, inputs, rows) if self._records else 0
-        kept = self._records and size <= self.reservoir.largest()
-        if kept:
-            self._pending_bytes += size
-        self._pending.append(_Answer(id, at, inputs if kept else None, output, size))
+    def add(self, id: str, at: float, inputs: Tensors, output: Array, rows: int, message: int) -> None:
+        """A request, of so many bytes, was answered at `at` (Unix seconds); `output`: the one that is decided by.
+
+        Keeps references to the arrays.
+        """
+        gap = self._gap
+        if gap:
+            self._gap = gap - 1
+        else:
+            self._gap = self._thinning.gap()
+        if self._records:
+            self._pending.append((id, at, inputs, output, rows, not gap))
+            self._pending_bytes += message * GROWTH + OVERHEAD
+        else:
+            self._pending.append((id, at, _NONE, output, rows, False))
         self._pending_outputs += output.nbytes
         if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit or self._pending_outputs > _OUTPUTS:
             self.fold()
 
     def fold(self) -> None:
-        """Read the decisions of what waits, count them, and put the requests into the reservoir."""
+        """Read the decisions of what waits, count them, and put the requests that are kept into the reservoir."""
         pending, self._pending, self._pending_bytes, self._pending_outputs = self._pending, [], 0, 0
         if not pending:
             return
-        texts = self._texts([p.output for p in pending])
-        for answer, found in zip(pending, texts, strict=True):
-            strata = self._count(decisions.strata(self.decision, found))
-            if answer.inputs is None or not found:
-                continue
-            size = answer.size + (4 * sum(map(len, found)) if answer.output.dtype == object else 0)
-            self._sequence += 1
-            stratum = min(strata, key=self._seen.__getitem__)
-            self.reservoir.add(Entry(answer.id, answer.at, self._sequence, found, stratum, answer.inputs, size))
+        if self._thinning.offered(len(pending), pending[-1][1]):
+            self._gap = 0
+        outputs = [p[3] for p in pending]
+        if any(o.ndim == 0 or o.shape[1:] != outputs[0].shape[1:] for o in outputs):
+            for answer in pending:
+                self._file([answer], answer[3])
+        else:
+            self._file(pending, np.concatenate(outputs) if len(outputs) > 1 else outputs[0])
 
     def seen(self) -> dict[str, int]:
         self.fold()
@@ -79,25 +95,43 @@ class Recorder:
         self.fold()
         return self.reservoir.bytes, len(self.reservoir)
 
-    def _texts(self, outputs: list[Array]) -> list[list[str]]:
-        if any(o.ndim == 0 or o.shape[1:] != outputs[0].shape[1:] for o in outputs):
-            return [decisions.texts(self.decision, o) for o in outputs]
-        flat = decisions.texts(self.decision, np.concatenate(outputs) if len(outputs) > 1 else outputs[0])
-        found, start = [], 0
-        for output in outputs:
-            found.append(flat[start : start + len(output)])
-            start += len(output)
-        return found
+    def _file(self, answers: list[_Answer], output: Array) -> None:
+        """`output`: of all these answers, one after the other."""
+        codes, names = decisions.strata(self.decision, output)
+        strata = self._count(codes, names)
+        if not self._records:
+            return
+        total = len(self._seen)
+        sought = [c for c, s in strata.items() if self._thinning.sought(s, total)]
+        hits: list[int] = np.isin(codes, sought).cumsum().tolist() if sought else []
+        start = 0
+        for answer in answers:
+            shape, drawn = answer[3].shape, answer[5]
+            end = start + (shape[0] if shape else 1)
+            if end > start and (drawn or (hits and hits[end - 1] > (hits[start - 1] if start else 0))):
+                found: set[int] = set(codes[start:end].tolist())
+                self._keep(answer, min((strata[c] for c in found), key=self._seen.__getitem__), total)
+            start = end
 
-    def _count(self, strata: list[str]) -> list[str]:
-        """Count the rows of a request, -> its strata, of which there are MAX_STRATA in all and OTHER."""
-        if len(strata) == 1 and strata[0] in self._seen:
-            self._seen[strata[0]] += 1
-            return strata
-        found = []
-        for text, rows in Counter(strata).items():
-            stratum = text[:_LONGEST_STRATUM]
-            bounded = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
-            self._seen[bounded] += rows
-            found.append(bounded)
+    def _keep(self, answer: _Answer, stratum: str, strata: int) -> None:
+        id, at, inputs, output, rows, drawn = answer
+        if not drawn and not self._thinning.rare(stratum, strata):
+            return
+        found = decisions.texts(self.decision, output)
+        size = size_of(id, inputs, rows) + (4 * sum(map(len, found)) if output.dtype == object else 0)
+        self._sequence += 1
+        entry = Entry(id, at, self._sequence, found, stratum, inputs, size, fair=drawn)
+        if drawn:
+            self.reservoir.add(entry)
+        else:
+            self.reservoir.add_rare(entry)
+
+    def _count(self, codes: Array, names: list[str]) -> dict[int, str]:
+        """Count rows, -> the strata of the codes that occur; in all there are MAX_STRATA and OTHER."""
+        found = {}
+        for code, rows in enumerate(np.bincount(codes, minlength=len(names)).tolist()):
+            if rows:
+                stratum = names[code][:_LONGEST_STRATUM]
+                found[code] = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
+                self._seen[found[code]] += rows
         return found

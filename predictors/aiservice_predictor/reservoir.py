@@ -2,6 +2,7 @@
 
 New requests enter a first-in-first-out part (three quarters of the bytes). What falls out of it moves to the ring of its rarest decision;
 the rings share the last quarter, and the largest of them gives way first, so that rare decisions stay long after common ones are gone.
+What is added is all there was, or under load a sample of it that was drawn without looking at decisions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from sys import getsizeof
 
-from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.codec.tensors import Array, Tensors
 
 OVERHEAD = 1024
 """Bytes that an entry takes beside its arrays, its id and its decisions."""
@@ -39,17 +40,22 @@ class Entry:
 def size_of(id: str, inputs: Tensors, rows: int) -> int:
     """Bytes that an entry holds on to: whole buffers where arrays are views."""
     size = OVERHEAD + len(id) * 4 + 96 * rows
-    buffers: dict[int, int] = {}
-    for array in inputs.values():
-        if array.dtype == object:
-            size += sum(map(getsizeof, array.ravel().tolist())) + array.nbytes
-            continue
-        base = array.base
-        while base is not None and getattr(base, "base", None) is not None:
-            base = base.base
-        holder = array if base is None else base
-        buffers[id_of(holder)] = max(array.nbytes, len(base) if isinstance(base, bytes) else getattr(base, "nbytes", 0))
-    return size + sum(buffers.values())
+    if len(inputs) == 1:
+        (array,) = inputs.values()
+        return size + _held(array)[1]
+    return size + sum(dict(map(_held, inputs.values())).values())
+
+
+def _held(array: Array) -> tuple[int, int]:
+    """The buffer behind an array, and its bytes; with those of the texts in it."""
+    holder, base = array, array.base
+    while base is not None:
+        holder, base = base, getattr(base, "base", None)
+    if isinstance(holder, bytes):
+        return id_of(holder), len(holder)
+    if array.dtype == object:
+        return id_of(holder), sum(map(getsizeof, array.ravel().tolist())) + array.nbytes
+    return id_of(holder), max(array.nbytes, getattr(holder, "nbytes", 0))
 
 
 id_of = id
@@ -92,6 +98,11 @@ class Reservoir:
         self._fifo_bytes += entry.size
         self._by_id[entry.id] = entry
 
+    def add_rare(self, entry: Entry) -> None:
+        """Keep an entry for its decision alone, as if it had fallen out of the first part already."""
+        self._by_id[entry.id] = entry
+        self._keep_rare(entry)
+
     def label(self, id: str, text: str, now: float) -> bool:
         """Give a kept request its true decision; False where it is not kept (any more)."""
         entry = self._by_id.get(id)
@@ -125,6 +136,9 @@ class Reservoir:
 
     def _retire(self, entry: Entry) -> None:
         self._fifo_bytes -= entry.size
+        self._keep_rare(entry)
+
+    def _keep_rare(self, entry: Entry) -> None:
         if entry.size > self._rare_limit:
             self._forget(entry)
             return

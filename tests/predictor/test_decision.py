@@ -11,6 +11,11 @@ from aiservice_predictor.decision import decide, strata, texts
 CLASS = Decision(kind=DecisionKind.CLASS, output="y")
 
 
+def strata_of(decision: Decision, output: Array) -> list[str]:
+    codes, names = strata(decision, output)
+    return [names[c] for c in codes]
+
+
 def strings(*values: str) -> Array:
     return np.array(values, dtype=object)
 
@@ -34,12 +39,26 @@ def test_numbers_and_their_tenths() -> None:
     decision = Decision(kind=DecisionKind.TOLERANCE, output="y", tolerance=1.0, edges=[float(n) for n in range(1, 10)])
     found = decide(decision, {"y": np.array([0.5, 1.0, 99.0], dtype=np.float32)})
     assert found == ["0.5", "1.0", "99.0"]
-    assert strata(decision, found) == ["0", "1", "9"]
-    assert strata(decision.model_copy(update={"edges": None}), found) == ["0"] * 3
+    numbers = np.array([0.5, 1.0, 99.0], dtype=np.float32)
+    assert strata_of(decision, numbers) == ["0", "1", "9"]
+    assert strata_of(decision.model_copy(update={"edges": None}), numbers) == ["0"] * 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1), st.booleans())
+def test_a_rows_stratum_is_its_text(rows: list[int], scores: bool) -> None:
+    for labels in (None, ["low", "high"]):
+        decision = CLASS.model_copy(update={"labels": labels})
+        output = np.eye(3, dtype=np.float32)[rows] if scores else np.array(rows)
+        assert strata_of(decision, output) == texts(decision, output)
+    threshold = Decision(kind=DecisionKind.THRESHOLD, output="y", threshold=1.0)
+    assert strata_of(threshold, np.array(rows)) == texts(threshold, np.array(rows))
+    words = np.array([f"word {n}" for n in rows], dtype=object)
+    assert strata_of(CLASS, words) == texts(CLASS, words)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True), min_size=1), st.lists(st.floats(-1e9, 1e9), min_size=9, max_size=9))
 def test_every_number_has_a_tenth(numbers: list[float], edges: list[float]) -> None:
     decision = Decision(kind=DecisionKind.TOLERANCE, output="y", tolerance=1.0, edges=sorted(edges))
-    assert set(strata(decision, texts(decision, np.array(numbers)))) <= set("0123456789")
+    assert set(strata_of(decision, np.array(numbers))) <= set("0123456789")

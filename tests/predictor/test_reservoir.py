@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiservice.api.bundle import Decision, DecisionKind
+from aiservice_predictor.codec.tensors import Array
 from aiservice_predictor.recorder import Recorder
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, OVERHEAD, Entry, Reservoir, size_of
+from aiservice_predictor.thinning import EACH, RARE
 
 ENTRIES = st.lists(st.tuples(st.sampled_from("aaaaaabc"), st.integers(1, 900), st.booleans()), max_size=150)
 
@@ -83,7 +85,7 @@ def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tup
     recorder = Recorder(CLASS, limit)
     for number, (classes, width) in enumerate(given):
         inputs = {"x": np.zeros((len(classes), width), dtype=np.float32)}
-        recorder.add(f"r{number}", 0.0, inputs, np.array(classes), len(classes))
+        recorder.add(f"r{number}", 0.0, inputs, np.array(classes), len(classes), inputs["x"].nbytes)
         assert recorder.reservoir.bytes + recorder._pending_bytes <= limit
     assert recorder.seen() == Counter(str(c) for classes, _ in given for c in classes)
     assert recorder.held()[0] <= limit
@@ -92,15 +94,15 @@ def test_the_recorder_counts_all_rows_and_keeps_within_its_bytes(given: list[tup
 
 def test_a_request_belongs_to_its_rarest_decision() -> None:
     recorder = Recorder(CLASS, 10**6)
-    recorder.add("common", 0.0, {}, np.zeros(50, dtype=np.int64), 50)
-    recorder.add("both", 0.0, {}, np.array([0, 0, 7, 0]), 4)
+    recorder.add("common", 0.0, {}, np.zeros(50, dtype=np.int64), 50, 0)
+    recorder.add("both", 0.0, {}, np.array([0, 0, 7, 0]), 4, 0)
     recorder.fold()
     assert [e.stratum for e in recorder.reservoir.spread(10)] == ["0", "7"]
 
 
 def test_decisions_beyond_a_hundred_are_counted_together() -> None:
     recorder = Recorder(CLASS, 0)
-    recorder.add("r", 0.0, {}, np.arange(500), 500)
+    recorder.add("r", 0.0, {}, np.arange(500), 500, 0)
     seen = recorder.seen()
     assert len(seen) == MAX_STRATA + 1
     assert seen[OTHER] == 400
@@ -110,7 +112,7 @@ def test_decisions_beyond_a_hundred_are_counted_together() -> None:
 def test_decisions_of_any_length_are_accounted_for_and_cut_in_the_counters() -> None:
     recorder = Recorder(CLASS, 10**6)
     for number in range(30):
-        recorder.add(f"r{number}", 0.0, {}, np.array([f"{number}" + "x" * 50_000], dtype=object), 1)
+        recorder.add(f"r{number}", 0.0, {}, np.array([f"{number}" + "x" * 50_000], dtype=object), 1, 0)
     assert all(len(s) == 128 for s in recorder.seen())
     held, entries = recorder.held()
     assert entries * 200_000 <= held <= 10**6
@@ -124,3 +126,43 @@ def test_views_count_with_what_they_hold() -> None:
     assert size_of("id", {"a": view, "b": view}, 1) < 20_000
     text = np.array(["a" * 5000], dtype=object)
     assert size_of("id", {"x": text}, 1) >= 5000 + OVERHEAD
+
+
+def busy(recorder: Recorder, seconds: int, rate: int, classes: Array) -> None:
+    """`rate` requests a second; their decisions are taken from `classes` in turn."""
+    for number in range(seconds * rate):
+        recorder.add(f"r{number}", 1e9 + number / rate, {}, classes[number % len(classes) :][:1], 1, 0)
+
+
+def test_all_are_recorded_at_an_ordinary_rate() -> None:
+    recorder = Recorder(CLASS, 10**7)
+    busy(recorder, 5, EACH // 2, np.array([0, 1]))
+    recorder.fold()
+    assert len(recorder.reservoir) == 5 * EACH // 2
+    assert all(e.fair for e in recorder.reservoir.spread(10_000))
+
+
+def test_under_load_a_fair_sample_is_recorded_and_rare_decisions_beside_it() -> None:
+    recorder = Recorder(CLASS, 10**8)
+    classes = np.zeros(1000, dtype=np.int64)
+    classes[:100], classes[500] = 1, 2
+    busy(recorder, 8, 30 * EACH, classes)
+    rounds = 8 * 30 * EACH // 1000
+    assert recorder.seen() == {"0": rounds * 899, "1": rounds * 100, "2": rounds}
+    kept = recorder.reservoir.spread(10**6)
+    fair = Counter(e.stratum for e in kept if e.fair)
+    assert 4 * EACH < fair.total() < 16 * EACH, "about as many a second, whatever comes"
+    assert 0.07 < fair["1"] / fair.total() < 0.13, "as often as among all requests"
+    assert sum(e.stratum == "2" for e in kept) == rounds, "every one"
+    assert len(kept) - fair.total() <= 8 * RARE + 3
+    late = [e for e in kept if e.fair and e.at > 1e9 + 4]
+    assert 3 * EACH < len(late) < 5.5 * EACH
+
+
+def test_the_sample_follows_the_rate_down() -> None:
+    recorder = Recorder(CLASS, 10**8)
+    busy(recorder, 3, 50 * EACH, np.array([0]))
+    held = recorder.held()[1]
+    for number in range(EACH):
+        recorder.add(f"late{number}", 1e9 + 10 + number / 100, {}, np.array([0]), 1, 0)
+    assert recorder.held()[1] - held >= EACH - 100, "all of few, once the second is over in which there were many"

@@ -56,7 +56,7 @@ def decode(signature: Signature, max_rows: int, message: Any) -> GrpcRequest:
             inputs[spec.name] = _typed(spec, shape, tensor.contents)
     outputs = tuple(dict.fromkeys(signature.output(o.name).name for o in message.outputs))
     wants_raw = message.parameters["binary_data_output"].bool_param if "binary_data_output" in message.parameters else bool(raws)
-    return GrpcRequest(inputs, signature.rows(inputs), message.id, outputs, raw=wants_raw)
+    return GrpcRequest(inputs, signature.rows(inputs), message.id, outputs, message.ByteSize(), raw=wants_raw)
 
 
 def has_typed_form(datatype: str) -> bool:

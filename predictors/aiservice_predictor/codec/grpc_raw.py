@@ -60,7 +60,7 @@ class GrpcCodec:
         for (spec, shape), (start, end) in zip(known.inputs, raws, strict=True):
             inputs[spec.name] = from_bytes(spec, shape, data, start, end - start)
         try:
-            return GrpcRequest(inputs, known.rows, id.decode(), known.outputs, raw=True)
+            return GrpcRequest(inputs, known.rows, id.decode(), known.outputs, len(data), raw=True)
         except UnicodeDecodeError:
             raise Invalid("the request is not a inference.ModelInferRequest") from None
 

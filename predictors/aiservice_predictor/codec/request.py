@@ -17,6 +17,8 @@ class Request:
     """Empty: the answer carries one that is made here."""
     outputs: tuple[str, ...] = ()
     """Names of the outputs that are asked for; none: all."""
+    size: int = 0
+    """Bytes of its message."""
 
 
 class Part:

@@ -105,7 +105,7 @@ def decode(signature: Signature, max_rows: int, body: bytes, json_size: int | No
         inputs[spec.name] = array
     if offset != len(body):
         raise Invalid(f"{len(body) - offset} bytes of binary data belong to no input; give each its parameters.binary_data_size")
-    request = RestRequest(inputs, signature.rows(inputs), _id(head), binary=parameters.get("binary_data_output") is True)
+    request = RestRequest(inputs, signature.rows(inputs), _id(head), size=len(body), binary=parameters.get("binary_data_output") is True)
     _outputs(signature, head.get("outputs"), request)
     return request
 

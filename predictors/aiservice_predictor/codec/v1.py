@@ -32,7 +32,7 @@ def decode(signature: Signature, max_rows: int, body: bytes) -> Request:
     for name, data in columns.items():
         spec = signature.input(name)
         inputs[name] = _array(signature, spec, max_rows, data)
-    return Request(inputs, signature.rows(inputs))
+    return Request(inputs, signature.rows(inputs), size=len(body))
 
 
 def encode(signature: Signature, request: Request, outputs: Tensors) -> bytes:

@@ -24,7 +24,7 @@ test: setup ## All tests; ARGS="tests/core -k replay" for some
 fmt: setup ## Format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix-only -q .
 
-crds: setup ## Write crds/ and what the chart takes from operator/aiservice/api
+crds: setup ## Write crds/, what the chart takes from operator/aiservice/api, and its README
 	@sh scripts/generate $(VENV)/bin .
 
 bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
@@ -36,6 +36,9 @@ lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 
 cluster: ## A kind cluster with Envoy Gateway and KServe (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
 	@python3 hack/cluster up
+
+chart: setup ## Judge the chart: helm lint, kubeconform, kube-score, checkov (needs Go; charts/exceptions.toml)
+	@$(PY) scripts/chart.py
 
 deploy: ## Images and chart of this checkout into that cluster
 	@sh scripts/deploy
@@ -50,4 +53,4 @@ cluster-down: ## End that cluster
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test fmt crds bench lock cluster deploy test-cluster cluster-down clean
+.PHONY: help setup demo check test fmt crds bench lock chart cluster deploy test-cluster cluster-down clean

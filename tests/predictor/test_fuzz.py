@@ -16,6 +16,7 @@ from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc, rest, v1
 from aiservice_predictor.codec.grpc_raw import GrpcCodec
 from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.codec.tensors import DTYPES, Spec
 from aiservice_predictor.failures import Invalid, TooLarge
 from aiservice_predictor.proto import messages
@@ -76,7 +77,7 @@ def test_the_whole_ones_are_read() -> None:
     request = rest.decode(SIGNATURE, 100, head + STRINGS, len(head))
     assert request.rows == 2
     assert request.inputs["s"].tolist() == [["a"], ["bc"]]
-    body, size = rest.RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
+    body, size = RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
     assert size is not None
     answer = json.loads(body[:size])
     assert [o["name"] for o in answer["outputs"]] == ["x", "s"]
@@ -93,7 +94,7 @@ def test_v2(body: dict[str, Any], binary: bytes) -> None:
         for name, array in request.inputs.items():
             assert array.dtype == DTYPES[SPECS[name].datatype]
             assert array.ndim == len(SPECS[name].shape)
-        rest.RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
+        RestCodec("m", SIGNATURE, 100).encode(request, Part(request.inputs))
 
 
 @settings(max_examples=400, deadline=None)

@@ -7,15 +7,15 @@ from typing import Any
 
 import orjson
 
-from aiservice_predictor.codec.json_out import JsonOut
-from aiservice_predictor.codec.request import Part, Request
-from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of, to_bytes
+from aiservice_predictor.codec.request import Request
+from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of
 from aiservice_predictor.failures import Invalid, ModelFailed, TooLarge
 from aiservice_predictor.signature import Signature
 
 MAX_CONTAINERS = 2**20
 """Each takes about 100 bytes of memory for as few as 3 of JSON."""
-_SMALL = 2**20
+SMALL = 2**20
+"""Bytes of JSON that cannot take too much memory, whatever they say."""
 _BINARY = "binary_data"
 
 
@@ -28,49 +28,9 @@ class RestRequest(Request):
     binary_outputs: dict[str, bool] = field(default_factory=dict)
 
 
-class RestCodec:
-    """Request bodies -> requests, outputs -> answers, for one model."""
-
-    def __init__(self, model: str, signature: Signature, max_rows: int) -> None:
-        self._signature, self._max_rows = signature, max_rows
-        self._out = JsonOut(model, signature)
-        self._all = tuple(signature.outputs)
-
-    def decode(self, body: bytes, json_size: int | None = None) -> RestRequest:
-        """As the function `decode`."""
-        return decode(self._signature, self._max_rows, body, json_size)
-
-    def encode(self, request: RestRequest, part: Part, decisions: list[str] | None = None) -> tuple[bytes, int | None]:
-        """Answer -> (body, bytes of JSON in it where binary data follows).
-
-        JSON has no NaN and no Infinity, and null is not one: an answer that holds such a number, and is not asked for as binary data, is
-        the model's failure (ModelFailed, 500) or, where the inputs held one already, the request's (Invalid, 400).
-        """
-        names = request.outputs or self._all
-        if not request.binary and not request.binary_outputs:
-            head = self._out.answer(request.id, [self._out.tensor(name, part) for name in names], decisions)
-            if b"null" in head:
-                must_be_finite(self._signature, request.inputs, {n: part.tensor(n) for n in names})
-            return head, None
-        texts, binary, shown = [], [], {}
-        for name in names:
-            array = part.tensor(name)
-            if request.binary_outputs.get(name, request.binary):
-                raw = to_bytes(self._signature.outputs[name].datatype, array)
-                texts.append(self._out.binary(name, array.shape, len(raw)))
-                binary.append(raw)
-            else:
-                shown[name] = array
-                texts.append(self._out.tensor(name, part))
-        head = self._out.answer(request.id, texts, decisions)
-        if shown and b"null" in head:
-            must_be_finite(self._signature, request.inputs, shown)
-        return (b"".join((head, *binary)), len(head)) if binary else (head, None)
-
-
 def parse(body: bytes) -> dict[str, Any]:
     """Raises Invalid unless it is one JSON object, TooLarge where it would take far more memory than bytes."""
-    if len(body) > _SMALL and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+    if len(body) > SMALL and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise TooLarge(f"the body has more than {MAX_CONTAINERS} lists and objects: send flat data, or binary data")
     try:
         found = orjson.loads(body)

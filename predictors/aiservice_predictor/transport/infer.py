@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from aiservice_predictor.codec import v1
 from aiservice_predictor.codec.request import Part, Request
-from aiservice_predictor.codec.rest import RestCodec, RestRequest
+from aiservice_predictor.codec.rest import RestRequest
+from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure
 from aiservice_predictor.transport.body import gunzip

@@ -59,6 +59,11 @@ def test_scaling_changes_no_pod() -> None:
     assert pod(made()) == pod(made(replicas={"min": 2, "max": 9}))
 
 
+def test_no_service_of_the_namespace_becomes_a_setting_of_the_predictor() -> None:
+    """A Service named aiservice-http would set AISERVICE_HTTP_PORT."""
+    assert one(made(), "InferenceService")["spec"]["predictor"]["enableServiceLinks"] is False
+
+
 def test_the_gateway_routes_what_clients_are_for_and_no_private_endpoint() -> None:
     paths = [m["path"]["value"] for m in one(made(), "HTTPRoute")["spec"]["rules"][0]["matches"]]
     assert paths == ["/v2", "/v1/models"]

@@ -34,6 +34,7 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
         "minReplicas": owner.spec.real_time.replicas.min,
         "maxReplicas": owner.spec.real_time.replicas.max,
         "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
         "topologySpreadConstraints": [spread(owner.metadata.name, revision.name)],
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         "model": model,

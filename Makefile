@@ -27,7 +27,13 @@ fmt: setup ## Format the code
 crds: setup ## Write crds/, what the chart takes from operator/aiservice/api, and its README
 	@sh scripts/generate $(VENV)/bin .
 
-bench: setup ## Measure: evidence (wrong verdicts, power) and the core's time
+bench: setup ## Measure our server against others (docs/performance.md); ARGS=--quick for kserve alone
+	@$(PY) -m benchmarks.serving $(ARGS)
+
+bench-compare: setup ## Instructions a request, against revision REV
+	@$(PY) -m benchmarks.serving.compare $(REV) $(ARGS)
+
+bench-evidence: setup ## Measure evidence (wrong verdicts, power) and the core's time
 	@$(PY) benchmarks/evidence.py $(ARGS)
 	@$(PY) benchmarks/reconcile.py
 
@@ -53,4 +59,4 @@ cluster-down: ## End that cluster
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test fmt crds bench lock chart cluster deploy test-cluster cluster-down clean
+.PHONY: help setup demo check test fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean

@@ -1,0 +1,86 @@
+"""Our server against others, in alternating rounds on the same machine: `make bench ARGS=--quick`, or all of them without it.
+
+Writes build/bench/serving.json, .md and .svg; the last line of the output are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import orjson
+
+from . import load, report
+from .payloads import Payload, make
+from .peers import OTHERS, ROOT, Peer, ours, running
+
+OUT = ROOT / "build" / "bench"
+CELLS = (("json1", 16), ("json32", 16), ("bin32", 16), ("grpc1", 16), ("grpc32", 16), ("json1", 1), ("json1", 64))
+_WARM_UP = 1.0
+
+
+def main() -> None:
+    arguments = _arguments()
+    missing = [tool for tool in ("wrk", "h2load", "taskset") if not shutil.which(tool)]
+    if missing:
+        sys.exit(f"needed: {', '.join(missing)}; on Debian: apt-get install wrk nghttp2-client util-linux")
+    model, payloads = make(OUT)
+    peers = [ours(), *(p for p in OTHERS if p.name == "kserve" or not arguments.quick)]
+    if arguments.only:
+        peers = [p for p in peers if p.name in arguments.only.split(",")]
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for number in range(arguments.rounds):
+        for peer in peers if number % 2 == 0 else reversed(peers):
+            try:
+                _measure(peer, model, payloads, arguments.seconds, rounds)
+            except RuntimeError as error:
+                print(f"{peer.name}: {error}", file=sys.stderr, flush=True)
+        for rows, runs in _limit(model).items():
+            rounds[report.LIMIT][rows].append({"requests": runs})
+        (OUT / "serving.json").write_bytes(orjson.dumps(rounds, option=orjson.OPT_INDENT_2))
+    (OUT / "serving.md").write_text(report.table(rounds) + "\n")
+    (OUT / "serving.svg").write_text(report.picture(rounds, "json1, 16 connections"))
+    print(report.table(rounds))
+    print(report.ratios(rounds))
+
+
+def _measure(
+    peer: Peer, model: Path, payloads: dict[str, Payload], seconds: float, rounds: dict[str, dict[str, list[dict[str, float]]]]
+) -> None:
+    with running(peer, model, payloads["json1"]) as server:
+        rounds[peer.name]["start"].append({"requests": 1 / server.ready})
+        for kind, connections in CELLS:
+            if kind not in peer.loads:
+                continue
+            payload = payloads[kind]
+            for length in (_WARM_UP, seconds):
+                if kind.startswith("grpc"):
+                    found = load.grpc(server.grpc, payload, connections, length, server.process, OUT / "h2load.log")
+                else:
+                    found = load.rest(server.url, payload, connections, length, server.process)
+            rounds[peer.name][f"{kind}, {connections} connections"].append(found.wire())
+            print(f"{peer.name} {kind} c{connections}: {found.requests:,.0f}/s", file=sys.stderr, flush=True)
+
+
+def _limit(model: Path) -> dict[str, float]:
+    command = load.pinned(load.SERVER_CORE, sys.executable, str(Path(__file__).with_name("inproc.py")), str(model), "1", "32")
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    found: dict[str, float] = orjson.loads(done.stdout)
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="ours, kserve and the in-process limit only")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--only", default="", help="names of servers, with commas")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What onnxruntime does in a process of its own, one thread, nothing around it: runs a second, as JSON. Arguments: model, rows ..."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import onnxruntime as ort
+import orjson
+
+SECONDS = 0.7
+
+
+def main() -> None:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    names = [o.name for o in session.get_outputs()]
+    found = {}
+    for rows in sys.argv[2:]:
+        feed = {given.name: np.random.default_rng(0).random((int(rows), given.shape[1]), dtype=np.float32)}
+        runs, start = 0, time.perf_counter()
+        while time.perf_counter() - start < SECONDS:
+            for _ in range(50):
+                session.run(names, feed)
+            runs += 50
+        found[rows] = runs / (time.perf_counter() - start)
+    print(orjson.dumps(found).decode())
+
+
+if __name__ == "__main__":
+    main()

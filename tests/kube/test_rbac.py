@@ -51,6 +51,8 @@ def test_every_verb_used_is_granted_and_every_verb_granted_is_used() -> None:
 
 def test_what_is_asked_of_the_whole_cluster_is_granted_and_nothing_more() -> None:
     assert granted("aiservice.clusterRules") == {
+        ("apiextensions.k8s.io", "customresourcedefinitions", "list"),  # kopf: kinds that come later are watched as well
+        ("apiextensions.k8s.io", "customresourcedefinitions", "watch"),
         ("gateway.networking.k8s.io", "gateways", "get"),
         ("serving.kserve.io", "clusterservingruntimes", "get"),
         ("authentication.k8s.io", "tokenreviews", "create"),

@@ -48,6 +48,9 @@ app.kubernetes.io/component: operator
   verbs: [create]
 {{- end }}
 {{- define "aiservice.clusterRules" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
 - apiGroups: [authentication.k8s.io]
   resources: [tokenreviews]
   verbs: [create]

@@ -13,7 +13,7 @@ import aiohttp
 import kopf
 from aiohttp import web
 
-from aiservice.api.service import GROUP, PLURAL, VERSION
+from aiservice.api.service import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from aiservice.api.status import Decision, DecisionKind
 from aiservice.core import names
 from aiservice.core.world import Manifest
@@ -88,12 +88,22 @@ class Operator:
         text = f"{decision.revision}{gate}: {decision.message}"
         kopf.event(cast(kopf.Body, body), type=kind, reason=decision.kind.value, message=text[:1024])
 
+    async def _listed(self) -> None:
+        """Where there is no service, no event says that they were listed."""
+        while not self._telemetry.synced:
+            try:
+                self._telemetry.synced = not await self._cluster.list(API_VERSION, KIND, self._settings.watch, {})
+            except Exception as error:
+                log.warning("the services cannot be listed: %s", error)
+            await asyncio.sleep(1)
+
     async def run(self) -> None:
         """Until it is cancelled."""
         settings = kopf.OperatorSettings()
         settings.posting.enabled = True
         settings.posting.level = logging.CRITICAL + 1  # our events only, not kopf's log lines
         settings.networking.request_timeout = 30
+        listing = asyncio.create_task(self._listed(), name="list the services")
         try:
             await kopf.operator(
                 registry=self.registry(),
@@ -103,7 +113,7 @@ class Operator:
                 namespaces=[self._settings.watch] if self._settings.watch else [],
             )
         finally:
-            tasks = [task for _, task in self._tasks.values()]
+            tasks = [listing, *(task for _, task in self._tasks.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,6 +42,9 @@ def _serve() -> int:
         return 2
     try:
         return serve(config)
+    except WrongConfig as error:
+        print(f"aiservice_predictor: {error}", file=sys.stderr)
+        return 2
     except Refused as refused:
         with contextlib.suppress(OSError):
             Path(config.termination_log).write_text(refused.refusal().model_dump_json(by_alias=True))

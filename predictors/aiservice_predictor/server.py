@@ -11,11 +11,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from time import perf_counter
 
 import orjson
 
 from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor.config import WrongConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
 from aiservice_predictor.transport import grpc, infer
@@ -38,19 +40,20 @@ def serve(config: PredictorConfig) -> int:
     import uvloop
 
     _raise_file_limit()
+    tls = [_tls(config, protocol) for protocol in ("http/1.1", "h2")]
     loaded = load(Path(config.model_dir), config.digest, config.threads)
     _calm_collector()
-    return uvloop.run(_serve(config, loaded))
+    return uvloop.run(_serve(config, loaded, *tls))
 
 
-async def _serve(config: PredictorConfig, loaded: Loaded) -> int:
+async def _serve(config: PredictorConfig, loaded: Loaded, http_tls: SSLContext | None, grpc_tls: SSLContext | None) -> int:
     plane = DataPlane(loaded, config)
     host = Host(plane)
     ending = _Ending()
     heads, methods = Heads(Routes(plane, infer.routes(plane)).prepare), grpc.Methods(plane)
     listeners = [
-        await _listen(config, config.http_port, lambda: Http1(host, heads)),
-        await _listen(config, config.grpc_port, lambda: Http2(host, methods.prepare)),
+        await _listen(config, config.http_port, lambda: Http1(host, heads), http_tls),
+        await _listen(config, config.grpc_port, lambda: Http2(host, methods.prepare), grpc_tls),
     ]
     http_port, grpc_port = (listener.sockets[0].getsockname()[1] for listener in listeners)
     print("ready", orjson.dumps({"http": http_port, "grpc": grpc_port}).decode(), flush=True)
@@ -71,13 +74,13 @@ async def _serve(config: PredictorConfig, loaded: Loaded) -> int:
     return 1 if cut else 0
 
 
-async def _listen(config: PredictorConfig, port: int, connection: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+async def _listen(config: PredictorConfig, port: int, connection: Callable[[], asyncio.Protocol], tls: SSLContext | None) -> asyncio.Server:
     """Start listening; the kernel chooses the port where it is 0."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((config.host, port))
-    return await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=_BACKLOG)
+    return await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=_BACKLOG, ssl=tls)
 
 
 async def _drain(plane: DataPlane, host: Host, listeners: Iterable[asyncio.Server], seconds: float) -> None:
@@ -106,6 +109,19 @@ class _Ending:
 
     def _signalled(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+def _tls(config: PredictorConfig, protocol: str) -> SSLContext | None:
+    """None where none is configured. Raises WrongConfig."""
+    if not config.tls_certificate:
+        return None
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols([protocol])
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key or None)
+    except OSError as error:
+        raise WrongConfig(f"AISERVICE_TLS_CERTIFICATE and AISERVICE_TLS_KEY cannot be used: {error}") from None
+    return context
 
 
 def _calm_collector() -> None:

@@ -67,6 +67,10 @@ class PredictorConfig(ApiModel):
     """Most bytes of a request body, after gzip is undone; more get 413."""
     max_rows: Annotated[int, Field(ge=1)] = 65536
     """Most rows in a request; more get 413."""
+    tls_certificate: str = ""
+    """PEM file, chain included; with `tls_key` both ports speak TLS. Empty: plain text."""
+    tls_key: str = ""
+    """PEM file."""
     drain: Annotated[float, Field(ge=0)] = 20.0
     """Seconds that open requests have after SIGTERM."""
     termination_log: str = "/dev/termination-log"

@@ -21,6 +21,7 @@ from aiservice_predictor.codec.tensors import DTYPES, Spec
 from aiservice_predictor.failures import Invalid, TooLarge
 from aiservice_predictor.proto import messages
 from aiservice_predictor.signature import Signature
+from predictor import fuzz
 
 SPECS = {
     "x": Spec("x", "FP32", (-1, 2)),
@@ -126,3 +127,8 @@ def test_grpc(flips: list[tuple[int, int]], cut: int) -> None:
 def test_json_that_takes_far_more_memory_than_bytes() -> None:
     with pytest.raises(TooLarge, match="lists and objects"):
         rest.parse(b'{"inputs": [' + b"[]," * 2**20 + b"[]]}")
+
+
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+async def test_damaged_bytes(target: str) -> None:
+    fuzz.run(target, 1500, seed=7)

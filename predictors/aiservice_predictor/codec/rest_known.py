@@ -20,9 +20,9 @@ from aiservice_predictor.signature import Signature
 
 _REMEMBERED = 256
 _LONGEST = 2048
-_ID = re.compile(rb'"id":\s*"([\x20\x21\x23-\x5b\x5d-\x7e]{1,256})"')
+_ID = re.compile(rb'"id":[ \t\r\n]*"([\x20\x21\x23-\x5b\x5d-\x7e]{1,256})"')
 """Texts that are written as they are: no escapes."""
-_DATA = re.compile(rb'"data":\s*\[')
+_DATA = re.compile(rb'"data":[ \t\r\n]*\[')
 _GAP = b"\0"
 """In no JSON text."""
 

@@ -74,4 +74,5 @@ def test_a_secret_is_named_never_copied() -> None:
     owner = AIService.model_validate({"metadata": {"name": "svc", "namespace": "shop"}, "spec": spec})
     revision = RevisionStatus(name="r00000001", role=Role.STABLE, template=names.template(spec), weight=100)
     service = one(list(everything(owner, [revision], PLACE)), "InferenceService")
-    assert service["metadata"]["annotations"]["serving.kserve.io/storageSecretName"] == "keys"
+    annotations = service["metadata"]["annotations"]
+    assert {annotations[f"serving.kserve.io/{key}"] for key in ("secretName", "storageSecretName")} == {"keys"}

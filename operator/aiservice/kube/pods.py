@@ -70,7 +70,7 @@ def words(pod: Manifest) -> str:
     for state in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
         waiting, ended = state.get("state", {}).get("waiting"), state.get("lastState", {}).get("terminated")
         last = (
-            f"; it ended {state.get('restartCount', 0)} times, last with status {ended.get('exitCode')}: {ended.get('message', '')[:300]}"
+            f"; it ended {state.get('restartCount', 0)} times, last with status {ended.get('exitCode')}: {ended.get('message', '').strip()[-300:]}"
             if ended
             else ""
         )

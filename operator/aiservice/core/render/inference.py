@@ -12,8 +12,8 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Manifest
 
 TOKEN_KEY = "token"
-SECRET_ANNOTATION = "serving.kserve.io/storageSecretName"
-"""Where KServe reads which Secret opens a model's source."""
+SECRET_ANNOTATIONS = ("serving.kserve.io/secretName", "serving.kserve.io/storageSecretName")
+"""Where KServe reads which Secret opens a model's source: installed by Helm it looks at the first, by Kustomize at the second."""
 USER = 65532
 """Of the predictor's image; nobody in particular."""
 
@@ -39,7 +39,7 @@ def inference_service(owner: AIService, revision: RevisionStatus) -> Manifest:
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         "model": model,
     }
-    secret = {SECRET_ANNOTATION: t.model.secret_name} if t.model.secret_name else {}
+    secret = dict.fromkeys(SECRET_ANNOTATIONS, t.model.secret_name) if t.model.secret_name else {}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

@@ -14,7 +14,7 @@ from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import DecisionKind
 from api.test_rules import BREAKING
 from clients import triton
-from cluster.kube import PORT, Kube, Refused, decided, ready, run
+from cluster.kube import PORT, Kube, Refused, decided, ready
 from local import bundles
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -144,5 +144,8 @@ async def test_a_damaged_model_is_refused_and_says_why(kube: Kube, tmp_path: Pat
     found = await kube.until(decided(DecisionKind.REFUSED), "refused")
     assert found.reason == "DigestMismatch"
     assert digest.removeprefix("sha256:")[:12] in found.message
-    events = run("kubectl", "-n", kube.namespace, "get", "events", "-o", "json")
-    assert any(e["reason"] == "Refused" for e in json.loads(events)["items"])
+    for _ in range(30):  # events are posted behind the decision's back
+        if any(e["reason"] == "Refused" for e in kube.get("events")["items"]):
+            return
+        await asyncio.sleep(0.5)
+    pytest.fail("no event tells of the refusal")

@@ -17,6 +17,7 @@ from time import perf_counter
 import orjson
 
 from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor import cgroup
 from aiservice_predictor.config import WrongConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
@@ -41,7 +42,7 @@ def serve(config: PredictorConfig) -> int:
 
     _raise_file_limit()
     tls = [_tls(config, protocol) for protocol in ("http/1.1", "h2")]
-    loaded = load(Path(config.model_dir), config.digest, config.threads)
+    loaded = load(Path(config.model_dir), config.digest, cgroup.threads(config.threads))
     _calm_collector()
     return uvloop.run(_serve(config, loaded, *tls))
 
@@ -68,9 +69,9 @@ async def _serve(config: PredictorConfig, loaded: Loaded, http_tls: SSLContext |
         print(f"aiservice_predictor: ended with {cut} requests open", file=sys.stderr, flush=True)
     plane.close()
     for _ in range(_LAST_WORDS):
+        await asyncio.sleep(0.01)
         if not plane.open:
             break
-        await asyncio.sleep(0.01)
     return 1 if cut else 0
 
 

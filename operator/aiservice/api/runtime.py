@@ -59,8 +59,8 @@ class PredictorConfig(ApiModel):
     """Seconds."""
     timeout: Annotated[float, Field(gt=0)] = 10.0
     """Seconds until a request is answered with 504 (gRPC: DEADLINE_EXCEEDED)."""
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """onnxruntime's threads within one call."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """onnxruntime's threads within one call; 0: as many as the container's CPU limit has whole cores, one without a limit."""
     queue: Annotated[int, Field(ge=1)] = 256
     """Most requests that wait; further ones get 503 with Retry-After (gRPC: UNAVAILABLE)."""
     max_body: Annotated[int, Field(ge=1024)] = 32 * 2**20

@@ -118,7 +118,7 @@ def install(peer: Peer) -> Path:
     if not (folder / ".ready").exists():
         print(f"installing {peer.name} into {folder} ...", file=sys.stderr, flush=True)
         if not (folder / "bin" / "python").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            subprocess.run([peer.python, "-m", "venv", str(folder)], check=True)
         subprocess.run([str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *peer.packages], check=True)
         (folder / ".ready").touch()
     return folder / "bin"

@@ -40,16 +40,17 @@ bench-evidence: setup ## Measure evidence (wrong verdicts, power) and the core's
 lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 	@sh scripts/lock
 
-cluster: ## A kind cluster with Envoy Gateway and KServe (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
+cluster: ## A kind cluster with Envoy Gateway, KServe and this checkout's operator (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
 	@python3 hack/cluster up
+	@sh scripts/deploy
 
 chart: setup ## Judge the chart: helm lint, kubeconform, kube-score, checkov (needs Go; charts/exceptions.toml)
 	@$(PY) scripts/chart.py
 
-deploy: ## Images and chart of this checkout into that cluster
+deploy: ## Only the images and the chart of this checkout, into that cluster
 	@sh scripts/deploy
 
-test-cluster: setup cluster deploy ## Tests on that cluster; WORKERS=2 for all of them
+test-cluster: setup cluster ## Tests on that cluster; WORKERS=2 for all of them
 	@$(PY) -m pytest -q -n 3 --dist worksteal -m "cluster and not disruptive" tests/cluster tests/contract $(ARGS)
 	@$(PY) -m pytest -q -m "cluster and disruptive" tests/cluster tests/contract $(ARGS)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiservice.api.status import AIServiceStatus, Decision, DecisionKind
 from local import bundles
-from traffic import Counts, rest
+from sending import Counts, rest
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("CLUSTER_CACHE", "~/.cache/aiservice-cluster")).expanduser()

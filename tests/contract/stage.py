@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-import traffic
+import sending
 from aiservice.api.service import AIService
 from aiservice.api.status import AIServiceStatus
 from aiservice.core import names
@@ -31,8 +31,8 @@ class Stage(Protocol):
     async def serve(self, bundle: str, **rollout: Any) -> str: ...
     async def wait(self, holds: Holds) -> AIServiceStatus: ...
     def status(self) -> AIServiceStatus: ...
-    def rest(self) -> AbstractAsyncContextManager[traffic.Counts]: ...
-    def over_grpc(self) -> AbstractAsyncContextManager[traffic.Counts]: ...
+    def rest(self) -> AbstractAsyncContextManager[sending.Counts]: ...
+    def over_grpc(self) -> AbstractAsyncContextManager[sending.Counts]: ...
     async def command(self, verb: str) -> None: ...
     async def label(self, labels: dict[str, bool]) -> dict[str, int]: ...
 
@@ -63,11 +63,11 @@ class Here:
     def status(self) -> AIServiceStatus:
         return self.box.status()
 
-    def rest(self) -> AbstractAsyncContextManager[traffic.Counts]:
-        return traffic.rest(self.box.port, "svc", pause=0.002)
+    def rest(self) -> AbstractAsyncContextManager[sending.Counts]:
+        return sending.rest(self.box.port, "svc", pause=0.002)
 
-    def over_grpc(self) -> AbstractAsyncContextManager[traffic.Counts]:
-        return traffic.over_grpc(self.box.port, "svc", "svc.localhost")
+    def over_grpc(self) -> AbstractAsyncContextManager[sending.Counts]:
+        return sending.over_grpc(self.box.port, "svc", "svc.localhost")
 
     async def command(self, verb: str) -> None:
         done = await asyncio.to_thread(self.box.cli, verb, "svc")
@@ -111,11 +111,11 @@ class There:
     def status(self) -> AIServiceStatus:
         return self.kube.status()
 
-    def rest(self) -> AbstractAsyncContextManager[traffic.Counts]:
+    def rest(self) -> AbstractAsyncContextManager[sending.Counts]:
         return self.kube.traffic()
 
-    def over_grpc(self) -> AbstractAsyncContextManager[traffic.Counts]:
-        return traffic.over_grpc(PORT, "svc", self.kube.host("svc"))
+    def over_grpc(self) -> AbstractAsyncContextManager[sending.Counts]:
+        return sending.over_grpc(PORT, "svc", self.kube.host("svc"))
 
     async def command(self, verb: str) -> None:
         self._commands += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import traffic
+import sending
 from aiservice.api.status import DecisionKind, Phase
 from contract.stage import Stage
 from local.machine import decided, ready, said, stable, until
@@ -149,7 +149,7 @@ async def test_late_labels_decide_about_quality(stage: Stage) -> None:
         await stage.wait(lambda s: s.rollout.weight == 50)
         while not decided(two, DecisionKind.ROLLED_BACK)(await asyncio.to_thread(stage.status)):
             numbers, counts.answered[:] = counts.answered[:], []
-            labels = {traffic.request_id(n): traffic.truth(n) for n in numbers}
+            labels = {sending.request_id(n): sending.truth(n) for n in numbers}
             matched += (await stage.label(labels))["matched"] if labels else 0
             await asyncio.sleep(0.3)
     end = said(stage.status(), two, DecisionKind.ROLLED_BACK)

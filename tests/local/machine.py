@@ -26,7 +26,7 @@ from aiservice.core import names
 from aiservice.local import manifest
 from aiservice.local.store import Store
 from local import bundles
-from traffic import Counts, rest
+from sending import Counts, rest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiservice.api.status import DecisionKind, Phase
 from local.machine import Machine, decided, said, until
-from traffic import request_id
+from sending import request_id
 
 
 async def first(box: Machine, **how: Any) -> str:

@@ -65,7 +65,7 @@ Send = Callable[[int, Counts], Awaitable[None]]
 
 
 @asynccontextmanager
-async def sending(send: Send, clients: int, pause: float) -> AsyncIterator[Counts]:
+async def at_once(send: Send, clients: int, pause: float) -> AsyncIterator[Counts]:
     """`clients` at once, each `pause` seconds after its last answer."""
     counts, numbers, stop = Counts(), itertools.count(), asyncio.Event()
 
@@ -96,7 +96,7 @@ async def rest(port: int, name: str, host: str = "", *, clients: int = 4, pause:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 counts.saw(number, 0, "", repr(error))
 
-        async with sending(send, clients, pause) as counts:
+        async with at_once(send, clients, pause) as counts:
             yield counts
 
 
@@ -114,7 +114,7 @@ async def over_grpc(port: int, name: str, host: str = "", *, clients: int = 2, p
             except grpc.aio.AioRpcError as error:
                 counts.saw(number, 1000 + error.code().value[0], "", str(error.details()))
 
-        async with sending(send, clients, pause) as counts:
+        async with at_once(send, clients, pause) as counts:
             yield counts
 
 

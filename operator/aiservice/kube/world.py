@@ -37,6 +37,7 @@ OWNED = (
     ("gateway.networking.k8s.io/v1", "GRPCRoute"),
 )
 """Kinds that we render, in the order in which they are applied; pruned in the reverse."""
+ROUTES = ("HTTPRoute", "GRPCRoute")
 COMMAND = "aiservice.dev/command"
 """Annotation: `promote`, `abort` or `retry`, a colon and anything that makes it another command than the last."""
 
@@ -53,6 +54,8 @@ class KubeWorld:
         self._right: dict[str, bool] = {}
         self._wrong: dict[str, str] = {}
         self._digests: dict[str, str] = {}
+        self.silent: dict[str, str] = {}
+        """Predictors that are ready and could not be asked at the last look: their run, and why."""
         self._applied: dict[tuple[str, str], tuple[str, str]] = {}
         self.annotations: dict[str, str] = {}
         self.refused = ""
@@ -68,11 +71,12 @@ class KubeWorld:
             self.cluster.get("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace),
             self.probe.missing(),
         )
+        self.silent = {}
         await asyncio.gather(*(self._verify(p) for p in self._pods if pods.ready(p) and pods.run(p) not in self._right))
         state = service.status.rollout
         seen = Observed(
             now=datetime.now(UTC),
-            running=pods.running(self._pods, self._right, self._wrong, self._digests),
+            running=pods.running(self._pods, self._right, self._wrong, self._digests, self.silent),
             routed=routes.weights(route, name, [r.name for r in service.status.revisions]),
             replay=self.measures.replayed,
             command=_command(self.annotations),
@@ -101,7 +105,8 @@ class KubeWorld:
         found = [(kind, o) for api, kind in OWNED for o in await self.cluster.list(api, kind, namespace, names.labels(name))]
         live = {(kind, o["metadata"]["name"]): o for kind, o in found if _ours(o, service.metadata.uid)}
         for wanted in plan.objects:
-            await self._apply_one(wanted, live.pop((wanted["kind"], wanted["metadata"]["name"]), None))
+            there = live.pop((wanted["kind"], wanted["metadata"]["name"]), None)
+            await self._apply_one(routes.toward(there, wanted) if wanted["kind"] in ROUTES else wanted, there)
         for kind, other in sorted(live, key=lambda k: -[kind for _, kind in OWNED].index(k[0])):
             if "deletionTimestamp" not in live[kind, other]["metadata"]:
                 await self.cluster.delete(next(api for api, k in OWNED if k == kind), kind, other, namespace)
@@ -159,7 +164,8 @@ class KubeWorld:
         try:
             wrong = await golden.check(predictor)
             text = await predictor.metrics()
-        except UNREACHABLE:
+        except (golden.NotAnswered, *UNREACHABLE) as error:
+            self.silent[run] = f"{pod['metadata']['name']} is ready, but the operator cannot ask it: {error}"
             return
         if wrong:
             self._wrong[run] = wrong

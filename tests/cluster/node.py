@@ -43,6 +43,11 @@ def network() -> list[str]:
     return ["nsenter", "-n", "-t", run("docker", "inspect", "-f", "{{.State.Pid}}", NODE).strip()]
 
 
+def address() -> str:
+    """From which `network` calls."""
+    return run("docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", NODE).strip()
+
+
 def kubeconfig(folder: Path) -> Path:
     """The administrator's, as it works in the control plane's network."""
     text = run("docker", "exec", NODE, "cat", "/etc/kubernetes/admin.conf")

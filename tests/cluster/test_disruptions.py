@@ -55,6 +55,7 @@ async def test_an_operator_that_dies_after_each_write_still_promotes(kube: Kube,
         "POD_NAME": "crashing",
         "POD_NAMESPACE": SYSTEM,
         "AISERVICE_WATCH_NAMESPACE": kube.namespace,
+        "AISERVICE_CLIENTS": f"{node.address()}/32",
         "AISERVICE_OPERATOR_PORT": "18080",
     }
     killed = 0

@@ -24,20 +24,20 @@ def pod(name: str = "p", revision: str = "r00000001", *, ready: bool = True, **s
 
 def test_ready_counts_only_those_whose_golden_requests_were_right() -> None:
     two = [pod("a"), pod("b")]
-    seen = pods.running(two, {"a.0": True}, {}, {"a.0": "sha256:x"})["r00000001"]
+    seen = pods.running(two, {"a.0": True}, {}, {"a.0": "sha256:x"}, {})["r00000001"]
     assert (seen.replicas, seen.ready, seen.digest) == (2, 1, "sha256:x")
 
 
 def test_a_pod_that_leaves_is_not_counted() -> None:
     gone = pod("a")
     gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert pods.running([gone], {"a.0": True}, {}, {})["r00000001"].replicas == 0
+    assert pods.running([gone], {"a.0": True}, {}, {}, {})["r00000001"].replicas == 0
 
 
 def test_a_refusal_is_read_from_the_termination_message() -> None:
     ended = {"terminated": {"exitCode": REFUSED, "message": '{"reason": "DigestMismatch", "message": "expected a, got b"}'}}
     for state in ({"state": ended}, {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended}):
-        refused = pods.running([pod(ready=False, **state)], {}, {}, {})["r00000001"].refused
+        refused = pods.running([pod(ready=False, **state)], {}, {}, {}, {})["r00000001"].refused
         assert refused is not None
         assert (refused.reason, refused.message) == ("DigestMismatch", "expected a, got b")
 
@@ -50,7 +50,7 @@ def test_a_refusal_without_words_is_one_still() -> None:
 
 
 def test_a_golden_mismatch_is_a_refusal() -> None:
-    refused = pods.running([pod("a")], {}, {"a.0": "golden request 1: differs"}, {})["r00000001"].refused
+    refused = pods.running([pod("a")], {}, {"a.0": "golden request 1: differs"}, {}, {})["r00000001"].refused
     assert refused is not None
     assert refused.reason == "GoldenMismatch"
 
@@ -61,7 +61,7 @@ def test_a_crash_is_no_refusal_and_says_how_often_and_why() -> None:
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
         "lastState": {"terminated": {"exitCode": 1, "message": "no memory"}},
     }
-    seen = pods.running([pod(ready=False, **state)], {}, {}, {})["r00000001"]
+    seen = pods.running([pod(ready=False, **state)], {}, {}, {}, {})["r00000001"]
     assert seen.refused is None
     assert "CrashLoopBackOff" in seen.message
     assert "4 times" in seen.message
@@ -78,3 +78,8 @@ def test_a_missing_image_and_a_full_cluster_say_so() -> None:
 
 def test_a_restart_is_another_run() -> None:
     assert pods.run(pod("a")) != pods.run(pod("a", restartCount=1))
+
+
+def test_one_that_is_ready_and_cannot_be_asked_does_not_count_and_says_why() -> None:
+    seen = pods.running([pod("a")], {}, {}, {}, {"a.0": "a is ready, but the operator cannot ask it: timeout"})["r00000001"]
+    assert (seen.ready, seen.message) == (0, "a is ready, but the operator cannot ask it: timeout")

@@ -24,6 +24,8 @@ from aiservice.kube.world import KubeWorld
 log = logging.getLogger("aiservice")
 
 SHORTEST = 0.2
+ASK_AGAIN = 2.0
+"""Seconds until a predictor is asked again that is ready and did not answer."""
 HEARTBEAT = 30.0
 """Seconds between looks when nothing happens: what no event told us of is seen then."""
 LONGEST_BACK_OFF = 60.0
@@ -62,7 +64,7 @@ class Caretaker:
                     continue  # there is one of that name again
                 if plan is None:
                     return
-                due, back_off = min(plan.requeue or HEARTBEAT, HEARTBEAT), 1.0
+                due, back_off = min(plan.requeue or HEARTBEAT, ASK_AGAIN if self.world.silent else HEARTBEAT), 1.0
             except asyncio.CancelledError:
                 await self.world.close()
                 raise

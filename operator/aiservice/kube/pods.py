@@ -82,9 +82,14 @@ def words(pod: Manifest) -> str:
 
 
 def running(
-    pods: Sequence[Manifest], answers: Mapping[str, bool], wrong: Mapping[str, str], digests: Mapping[str, str]
+    pods: Sequence[Manifest],
+    answers: Mapping[str, bool],
+    wrong: Mapping[str, str],
+    digests: Mapping[str, str],
+    silent: Mapping[str, str],
 ) -> dict[str, Running]:
-    """Revision -> what runs. `answers`: runs whose golden requests were right; `wrong`: those whose were not, and how; `digests`: run -> model."""
+    """Revision -> what runs. `answers`: runs whose golden requests were right; `wrong`: those whose were not, and how; `digests`: run -> model;
+    `silent`: ready runs that could not be asked, and why."""
     out: dict[str, Running] = {}
     for name in sorted({r for p in pods if (r := revision(p))}):
         own = [p for p in pods if revision(p) == name and not leaving(p)]
@@ -94,7 +99,7 @@ def running(
         if refusal is None and mismatch:
             refusal = Refusal(reason="GoldenMismatch", message=mismatch[:2048])
         digest = next((digests[run(p)] for p in own if run(p) in digests), None)
-        waiting = next((words(p) for p in own if p not in good), "ready" if good else "no pod yet")
+        waiting = next((silent.get(run(p)) or words(p) for p in own if p not in good), "ready" if good else "no pod yet")
         out[name] = Running(len(own), len(good), digest, refusal, waiting)
     return out
 

@@ -95,7 +95,7 @@ async def test_nothing_is_written_when_nothing_changed(kube: Kube, tmp_path: Pat
 
 
 def versions(kube: Kube) -> dict[str, str]:
-    kinds = "ais,inferenceservices,services,hpa,httproutes,grpcroutes,secrets"
+    kinds = "ais,inferenceservices,services,hpa,httproutes,grpcroutes,networkpolicies,secrets"
     return {f"{o['kind']}/{o['metadata']['name']}": ours(o) for o in kube.get(kinds)["items"]}
 
 
@@ -130,7 +130,7 @@ async def test_deleting_it_leaves_nothing(kube: Kube, tmp_path: Path) -> None:
     await kube.until(ready, "ready")
     kube.ctl("delete", "ais", "svc", "--timeout=60s")
     for _ in range(120):
-        left = kube.get("inferenceservices,services,hpa,httproutes,grpcroutes,secrets,pods", "-l", "aiservice.dev/service=svc")["items"]
+        left = kube.get("inferenceservices,services,hpa,httproutes,grpcroutes,networkpolicies,secrets,pods", "-l", "aiservice.dev/service=svc")["items"]
         if not left:
             return
         await asyncio.sleep(1)

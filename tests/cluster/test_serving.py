@@ -130,7 +130,9 @@ async def test_deleting_it_leaves_nothing(kube: Kube, tmp_path: Path) -> None:
     await kube.until(ready, "ready")
     kube.ctl("delete", "ais", "svc", "--timeout=60s")
     for _ in range(120):
-        left = kube.get("inferenceservices,services,hpa,httproutes,grpcroutes,networkpolicies,secrets,pods", "-l", "aiservice.dev/service=svc")["items"]
+        left = kube.get(
+            "inferenceservices,services,hpa,httproutes,grpcroutes,networkpolicies,secrets,pods", "-l", "aiservice.dev/service=svc"
+        )["items"]
         if not left:
             return
         await asyncio.sleep(1)

@@ -31,8 +31,19 @@ async def served(kube: Kube, folder: Path) -> str:
     return str(kube.status().rollout.stable)
 
 
-def leader() -> str:
+def holder() -> str:
     return run("kubectl", "-n", SYSTEM, "get", "lease", "aiservice-operator", "-o", "jsonpath={.spec.holderIdentity}")
+
+
+async def leader() -> str:
+    """The Pod that acts, once there is one: a dead one holds the Lease for some seconds more."""
+    found = ""
+    for _ in range(120):
+        found = holder()
+        if f"pod/{found}" in run("kubectl", "-n", SYSTEM, "get", "pods", "-o", "name").split():
+            return found
+        await asyncio.sleep(0.5)
+    raise AssertionError(f"nobody leads; the Lease is held by {found!r}")
 
 
 @pytest.fixture
@@ -61,12 +72,12 @@ async def test_an_operator_that_dies_after_each_write_still_promotes(kube: Kube,
     killed = 0
     async with kube.traffic() as counts:
         kube.apply(kube.service("v2"))
-        for writes in itertools.cycle((1, 2, 3, 4, 5)):
+        for writes in itertools.cycle((1, 2, 3)):
             if kube.status().rollout.stable != first:
                 break
             killed += await asyncio.to_thread(life, kube, first, writes, env, tmp_path)
             assert killed < 200, kube.status().rollout
-    assert killed >= 8
+    assert killed >= 6
     assert counts.failed == 0, counts.errors[:3]
 
 
@@ -87,7 +98,7 @@ async def test_an_operator_that_is_killed_is_followed(kube: Kube, tmp_path: Path
         await asyncio.sleep(4)
         kube.apply(kube.service("v2"))
         for _ in range(2):
-            run("kubectl", "-n", SYSTEM, "delete", "pod", leader(), "--grace-period=0", "--force", "--wait=false")
+            run("kubectl", "-n", SYSTEM, "delete", "pod", await leader(), "--grace-period=0", "--force", "--wait=false")
             await asyncio.sleep(12)
         await kube.until(lambda s: s.rollout.stable not in (None, first), "promoted by whoever leads")
     assert counts.failed == 0, counts.errors[:3]
@@ -98,10 +109,10 @@ async def test_an_operator_that_hangs_is_followed_and_decides_nothing_when_it_wa
     async with kube.traffic() as counts:
         kube.apply(kube.service("v2"))
         await kube.until(lambda s: s.rollout.candidate, "the rollout began")
-        before = leader()
+        before = await leader()
         with node.frozen(node.processes(command=OPERATOR, environment=f"POD_NAME={before}")):
             await asyncio.sleep(16)
-            assert leader() != before
+            assert holder() != before
         await kube.until(lambda s: s.rollout.stable not in (None, first), "promoted")
         await asyncio.sleep(5)
     kinds = [d.kind for d in kube.status().rollout.decisions]

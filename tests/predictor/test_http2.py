@@ -198,8 +198,8 @@ def test_requests_that_never_end_are_ended(onnx: Callable[[bytes], Path]) -> Non
 
 
 def test_goaway_on_sigterm_and_open_streams_are_answered(onnx: Callable[[bytes], Path]) -> None:
-    with serving(onnx(models.slow()), drain=10, batch_max_size=1) as served, Peer(served) as peer:
-        peer.send(request(1, message("INT64", [1], int64_contents=[300]).SerializeToString()))
+    with serving(onnx(models.slow()), drain=20, batch_max_size=1) as served, Peer(served) as peer:
+        peer.send(request(1, message("INT64", [1], int64_contents=[3000]).SerializeToString()))
         time.sleep(0.2)
         served.signal()
         assert peer.ended_with() == f.NO_ERROR

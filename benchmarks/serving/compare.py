@@ -24,28 +24,29 @@ from .payloads import Payload, make
 from .peers import ROOT, Peer, ours, running
 
 CONNECTIONS = 16
-KINDS = ("json1", "json32", "bin32")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-compare", description=__doc__)
     parser.add_argument("rev", help="a revision of this repository")
     parser.add_argument("--requests", type=int, default=800)
+    parser.add_argument("--kinds", default="json1,json32,bin32", help="payloads, with commas")
     arguments = parser.parse_args()
+    kinds = arguments.kinds.split(",")
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(["git", "archive", arguments.rev], cwd=ROOT, capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
         model, payloads = make(ROOT / "build" / "bench")
         unit, count = _counter()
         found = {
-            name: {kind: count(ours(path, name), model, payloads[kind], payloads["json1"], arguments.requests) for kind in KINDS}
+            name: {kind: count(ours(path, name), model, payloads[kind], payloads["json1"], arguments.requests) for kind in kinds}
             for name, path in ((arguments.rev, Path(folder)), ("this folder", ROOT))
         }
-    print(f"| {unit} a request | {' | '.join(KINDS)} |\n|---|{'---|' * len(KINDS)}")
+    print(f"| {unit} a request | {' | '.join(kinds)} |\n|---|{'---|' * len(kinds)}")
     for name, counts in found.items():
-        print(f"| {name} | {' | '.join(f'{counts[k]:,.1f}' for k in KINDS)} |")
+        print(f"| {name} | {' | '.join(f'{counts[k]:,.1f}' for k in kinds)} |")
     old, new = found.values()
-    print(f"this folder against {arguments.rev}: " + "; ".join(f"{k} {new[k] / old[k] - 1:+.1%}" for k in KINDS))
+    print(f"this folder against {arguments.rev}: " + "; ".join(f"{k} {new[k] / old[k] - 1:+.1%}" for k in kinds))
 
 
 def _counter() -> tuple[str, Callable[[Peer, Path, Payload, Payload, int], float]]:

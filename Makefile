@@ -40,7 +40,7 @@ bench-evidence: setup ## Measure evidence (wrong verdicts, power) and the core's
 lock: setup ## Resolve requirements/dev.txt anew from pyproject.toml (needs uv)
 	@sh scripts/lock
 
-cluster: ## A kind cluster with Envoy Gateway, KServe and this checkout's operator (hack/cluster/README.md); IMAGES=build WORKERS=2 HTTP_PORT=8080
+cluster: ## A kind cluster with Envoy Gateway, KServe and this checkout's operator (hack/cluster/README.md); IMAGES=build WORKERS=2 KEDA=1 HTTP_PORT=8080
 	@python3 hack/cluster up
 	@sh scripts/deploy
 

@@ -38,6 +38,11 @@ ROLLOUT = optional(
 )
 REAL_TIME = optional(
     replicas=optional(min=st.integers(1, 5), max=st.integers(1, 5)),
+    scaling=optional(
+        metric=st.sampled_from(["Cpu", "Memory", "Concurrency", "RequestsPerSecond", "Query"]),
+        target=st.sampled_from([1, 80, 1000, 1001, 1_000_000]),
+        query=st.just("sum(rate(orders_total[1m]))"),
+    ),
     batching=optional(maxSize=st.integers(1, 64), maxDelay=DURATIONS),
 )
 SPECS = st.fixed_dictionaries({"model": st.just({"uri": "s3://models/v1"})}, optional={"rollout": ROLLOUT, "realTime": REAL_TIME})
@@ -138,6 +143,9 @@ def rules() -> list[tuple[str, str]]:
 
 BREAKING: dict[str, dict[str, Any]] = {
     "replicas.min must not exceed replicas.max": {"realTime": {"replicas": {"min": 3, "max": 2}}},
+    "scaling.target is needed with metric": {"realTime": {"scaling": {"metric": "Concurrency"}}},
+    "scaling.target is a percentage": {"realTime": {"scaling": {"target": 1001}}},
+    "scaling.query is the PromQL": {"realTime": {"scaling": {"metric": "Query", "target": 1}}},
     "batching.maxDelay must not exceed 1s": {"realTime": {"batching": {"maxDelay": "2s"}}},
     "latency.slo must be longer than 0s": {"rollout": {"gates": {"latency": {"slo": "0s"}}}},
     "rollout.steps: weights must rise from step to step": {"rollout": {"steps": [{"weight": 50}, {"weight": 25}]}},

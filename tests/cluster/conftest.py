@@ -10,6 +10,16 @@ import pytest
 from cluster.kube import Kube, nodes, run
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of what the cluster was made without are not chosen, and that is said."""
+    asking = [item for item in items if item.get_closest_marker("keda")]
+    if asking and not run("kubectl", "get", "crd", "scaledobjects.keda.sh", "--ignore-not-found", "-o", "name"):
+        config.hook.pytest_deselected(items=asking)
+        items[:] = [item for item in items if item not in asking]
+        print(f"\n{len(asking)} tests need KEDA, which this cluster has not: KEDA=1 make cluster")
+
+
 @pytest.fixture
 def kube() -> Iterator[Kube]:
     made = Kube(f"t-{uuid.uuid4().hex[:8]}")

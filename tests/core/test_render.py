@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
-from aiservice.api.service import AIService
+from aiservice.api.service import LONGEST_NAME, AIService
 from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import RevisionStatus, Role
 from aiservice.core import names
@@ -16,7 +17,7 @@ PLACE = Place(proxies="proxies", clients=("operator", "monitoring", "10.0.0.0/8"
 
 
 def made(place: Place = PLACE, **real_time: Any) -> list[dict[str, Any]]:
-    spec = AIServiceSpec.model_validate({"model": {"uri": "s3://m/v1"}, "real_time": real_time})
+    spec = AIServiceSpec.model_validate_json(json.dumps({"model": {"uri": "s3://m/v1"}, "realTime": real_time}))
     owner = AIService.model_validate({"metadata": {"name": "svc", "namespace": "shop"}, "spec": spec})
     pair = zip(("r00000001", "r00000002"), (Role.STABLE, Role.CANDIDATE), (95, 5), strict=True)
     return list(everything(owner, [RevisionStatus(name=n, role=r, template=names.template(spec), weight=w) for n, r, w in pair], place))
@@ -57,6 +58,58 @@ def test_scaling_changes_no_pod() -> None:
         return {k: v for k, v in one(objects, "InferenceService")["spec"]["predictor"].items() if k not in ("minReplicas", "maxReplicas")}
 
     assert pod(made()) == pod(made(replicas={"min": 2, "max": 9}))
+
+
+FOLLOWS: dict[str, Any] = {"replicas": {"min": 1, "max": 4}}
+
+
+def test_the_number_follows_requests_by_keda_one_revision_by_itself() -> None:
+    place = replace(PLACE, load="http://operator:8080")
+    scalers = [o for o in made(place, **FOLLOWS, scaling={"metric": "Concurrency", "target": 8}) if o["kind"] == "ScaledObject"]
+    assert [s["spec"]["scaleTargetRef"]["name"] for s in scalers] == ["svc-r00000001-predictor", "svc-r00000002-predictor"]
+    assert [s["spec"]["triggers"][0]["metadata"]["url"] for s in scalers] == [
+        f"http://operator:8080/v1/namespaces/shop/services/svc/revisions/{r}/load" for r in ("r00000001", "r00000002")
+    ]
+    (trigger,) = scalers[0]["spec"]["triggers"]
+    assert (trigger["metricType"], trigger["metadata"]["valueLocation"], trigger["metadata"]["targetValue"]) == (
+        "AverageValue",
+        "concurrency",
+        "8",
+    )
+    assert (scalers[0]["spec"]["minReplicaCount"], scalers[0]["spec"]["maxReplicaCount"]) == (1, 4)
+
+
+def test_a_query_is_asked_of_the_named_prometheus() -> None:
+    place = replace(PLACE, prometheus="http://prometheus:9090")
+    scaler = one(made(place, **FOLLOWS, scaling={"metric": "Query", "target": 3, "query": "sum(orders)"}), "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+    assert trigger["metadata"] == {"serverAddress": "http://prometheus:9090", "query": "sum(orders)", "threshold": "3"}
+
+
+def test_what_cannot_be_followed_follows_the_cpu_meanwhile() -> None:
+    asked: dict[str, Any] = {"scaling": {"metric": "RequestsPerSecond", "target": 5}}
+    query: dict[str, Any] = {"scaling": {"metric": "Query", "target": 5, "query": "up"}}
+    for objects in (made(replace(PLACE, keda=False), **FOLLOWS, **asked), made(**FOLLOWS, **query)):
+        assert all(o["kind"] != "ScaledObject" for o in objects)
+        resource = one(objects, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["resource"]
+        assert (resource["name"], resource["target"]["averageUtilization"]) == ("cpu", 80)
+
+
+def test_a_number_that_is_fixed_needs_no_keda() -> None:
+    objects = made(replicas={"min": 2, "max": 2}, scaling={"metric": "RequestsPerSecond", "target": 5})
+    assert one(objects, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
+    assert all(o["kind"] != "ScaledObject" for o in objects)
+
+
+def test_the_longest_names_fit() -> None:
+    """63 characters, for KEDA's autoscaler as well."""
+    name = "a" * LONGEST_NAME
+    real_time = FOLLOWS | {"scaling": {"metric": "Concurrency", "target": 1}}
+    spec = AIServiceSpec.model_validate_json(json.dumps({"model": {"uri": "s3://m/v1"}, "realTime": real_time}))
+    owner = AIService.model_validate({"metadata": {"name": name, "namespace": "n" * 63}, "spec": spec})
+    objects = everything(owner, [RevisionStatus(name="r00000001", role=Role.STABLE, template=names.template(spec), weight=100)], PLACE)
+    keda = one(list(objects), "ScaledObject")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"]
+    assert max(len(n) for n in [keda, *(o["metadata"]["name"] for o in objects)]) <= 63
 
 
 def test_no_service_of_the_namespace_becomes_a_setting_of_the_predictor() -> None:

@@ -17,6 +17,7 @@ PLURALS = {
     "InferenceService": "inferenceservices",
     "Service": "services",
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+    "ScaledObject": "scaledobjects",
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "HTTPRoute": "httproutes",

@@ -17,7 +17,7 @@ from aiservice.api.status import RevisionStatus, Role
 from aiservice.core import names
 from aiservice.core.render import everything
 from aiservice.local import autoscale, envoy, manifest, rendered
-from aiservice.local.autoscale import PATIENCE, Advice, Bounds
+from aiservice.local.autoscale import PATIENCE, Advice, Bounds, Metric
 from aiservice.local.envoy import Backend, Routed
 from aiservice.local.files import Locked, cut, is_locked, locked, write_whole
 from local.test_bad_input import GOOD
@@ -110,15 +110,15 @@ def test_whatever_text_a_manifest_is_it_is_taken_or_answered(text: str) -> None:
         manifest.parse(text, HERE)
 
 
-BOUNDS = st.tuples(st.integers(1, 20), st.integers(0, 20)).map(lambda b: Bounds(b[0], b[0] + b[1], "cpu", 80))
+BOUNDS = st.tuples(st.integers(1, 20), st.integers(0, 20)).map(lambda b: Bounds(b[0], b[0] + b[1], Metric.CPU, 80))
 
 
-@given(st.integers(0, 60), st.none() | st.floats(0, 20), BOUNDS)
+@given(st.integers(0, 60), st.none() | st.floats(0, 2000), BOUNDS)
 def test_advice_is_within_the_bounds(current: int, use: float | None, bounds: Bounds) -> None:
     advised = autoscale.advise(current, use, bounds)
     if use is not None and current:
         assert bounds.least <= advised <= bounds.most
-    if use is not None and current and abs(use / 0.8 - 1) <= 0.1:
+    if use is not None and current and abs(use / 80 - 1) <= 0.1:
         assert advised == min(max(current, bounds.least), bounds.most)
 
 

@@ -198,17 +198,31 @@ def test_another_address_after_a_kill(box: Machine) -> None:
     assert again.end() == 0
 
 
-async def test_more_predictors_come_when_they_are_needed(box: Machine) -> None:
-    """CPU of a slow model drives their number up, up to the most; no request fails."""
+@pytest.mark.parametrize(("metric", "target"), [("Cpu", 50), ("Concurrency", 1), ("RequestsPerSecond", 5)])
+async def test_more_predictors_come_when_they_are_needed(box: Machine, metric: str, target: int) -> None:
+    """A slow model under load drives their number up, up to the most; no request fails."""
     box.bundle("v1", always=10)
     resources = {"requests": {"cpu": "100m", "memory": "64Mi"}}
-    how: dict[str, Any] = {"replicas": {"min": 1, "max": 3}, "scaling": {"metric": "Cpu", "target": 50}, "resources": resources}
+    how: dict[str, Any] = {"replicas": {"min": 1, "max": 3}, "scaling": {"metric": metric, "target": target}, "resources": resources}
     box.ask("v1", real_time=how)
     await asyncio.to_thread(box.up)
     async with box.traffic(clients=4, pause=0) as counts:
         await box.wait(lambda s: s.revisions[0].ready == 3)
     assert counts.failed == 0, counts.errors[:5]
     assert "Serving" in condition(box.status(), "Ready")
+
+
+def test_a_query_that_nobody_can_answer_changes_no_number_and_says_so(box: Machine) -> None:
+    box.bundle("v1")
+    how: dict[str, Any] = {"replicas": {"min": 1, "max": 3}, "scaling": {"metric": "Query", "target": 1, "query": "up"}}
+    box.ask("v1", real_time=how)
+    first = box.up()
+    assert "RequirementMissing: Query cannot be followed: no Prometheus is named" in condition(box.status(), "ScalingReady")
+    assert first.end() == 0
+    box.env["AISERVICE_PROMETHEUS"] = f"http://127.0.0.1:{free_port()}"
+    box.up()
+    box.until(lambda s: "NoNumbers" in condition(s, "ScalingReady"))
+    assert box.status().revisions[0].replicas == 1
 
 
 def test_a_manifest_finds_its_model_from_its_own_folder(box: Machine, tmp_path: Path) -> None:

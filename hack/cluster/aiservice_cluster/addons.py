@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from . import images, kserve, storage
+from . import images, keda, kserve, storage
 from .gomod import module_dir
 from .kind import NODE_PORT, helm, kubectl
 from .settings import HERE, Settings, key
@@ -30,8 +30,8 @@ class Addon:
 
 def up(settings: Settings) -> None:
     """Install what is missing or of another recipe, then wait for all of it."""
-    addons = _addons(settings)
     recorded = _record(settings)
+    addons = _addons(settings, with_keda=settings.keda or "keda" in recorded)
     for addon in addons:
         if recorded.get(addon.name) == addon.recipe:
             continue
@@ -55,7 +55,7 @@ def _wait(settings: Settings, addon: Addon) -> None:
             until(f"{addon.name} is ready", ready, 180, "see `kubectl get pods -A` and `kubectl get events -A`")
 
 
-def _addons(settings: Settings) -> list[Addon]:
+def _addons(settings: Settings, *, with_keda: bool) -> list[Addon]:
     gateway, metrics, serving = (settings.go(program.module) for program in (images.GATEWAY, images.METRICS, images.KSERVE))
     how = (RECIPE, settings.images)
     policies = (
@@ -72,6 +72,7 @@ def _addons(settings: Settings) -> list[Addon]:
         Addon("gateway", key(how, _gateway_yaml(settings)), _gateway, _programmed),
         Addon("kserve", key(how, serving, kserve.RECIPE), kserve.install, kserve.answers),
         *stores,
+        *([Addon("keda", keda.recipe(settings), keda.install, keda.ready)] if with_keda else []),
     ]
 
 

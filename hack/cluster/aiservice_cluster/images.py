@@ -119,7 +119,7 @@ def build_all(settings: Settings) -> list[str]:
         Image(tag["metrics-server"], str(built["metrics-server"]), "/metrics-server", user="65532"),
         Image(tag["envoy"], str(_envoy(settings)), "/usr/local/bin/envoy", debian.debian(settings), "65532"),
     ]
-    return [*(_build(image) for image in table), _netpol(settings)]
+    return [*(build(image) for image in table), _netpol(settings)]
 
 
 def _netpol(settings: Settings) -> str:
@@ -131,7 +131,7 @@ def _netpol(settings: Settings) -> str:
     return tag
 
 
-def _build(image: Image) -> str:
+def build(image: Image) -> str:
     """One tag a recipe (content), so that a new recipe is a new image; the plain name is put on it."""
     keyed = f"aiservice-cluster/{Path(image.path).name}:{key(RECIPE, image)}"
     if not has_image(keyed):

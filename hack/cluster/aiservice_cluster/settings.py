@@ -29,6 +29,8 @@ class Settings:
     workers: int | None = None
     """Worker nodes beside the control plane; None: as many as the cluster has, or none."""
     port: int = 8080
+    keda: bool = False
+    """Install KEDA; one that is there stays."""
     cache: Path = Path.home() / ".cache" / "aiservice-cluster"
     versions: dict[str, dict[str, str]] = field(default_factory=_versions)
 
@@ -55,7 +57,7 @@ class Settings:
 
 
 def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
-    """CLUSTER, IMAGES, WORKERS, HTTP_PORT, CLUSTER_CACHE; refused with a sentence where they make no sense."""
+    """CLUSTER, IMAGES, WORKERS, HTTP_PORT, KEDA, CLUSTER_CACHE; refused with a sentence where they make no sense."""
     images = env.get("IMAGES", "")
     if images not in ("", "pull", "build"):
         raise Failure(f"IMAGES={images}: it is pull, build, or left out (then the harness chooses)")
@@ -64,9 +66,16 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         raise Failure(f"WORKERS={workers}: a number from 0 (one node does everything) to 8")
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise Failure(f"HTTP_PORT={port}: a free TCP port of this machine")
+    if env.get("KEDA", "") not in ("", "0", "1"):
+        raise Failure(f"KEDA={env['KEDA']}: it is 1 (install KEDA), or left out")
     cache = Path(env["CLUSTER_CACHE"]).resolve() if env.get("CLUSTER_CACHE") else Settings.cache
     return Settings(
-        name=env.get("CLUSTER") or "aiservice", images=images, workers=int(workers) if workers else None, port=int(port), cache=cache
+        name=env.get("CLUSTER") or "aiservice",
+        images=images,
+        workers=int(workers) if workers else None,
+        port=int(port),
+        keda=env.get("KEDA") == "1",
+        cache=cache,
     )
 
 

@@ -40,16 +40,48 @@ class Replicas(ApiModel):
 class ScalingMetric(StrEnum):
     CPU = "Cpu"
     MEMORY = "Memory"
+    CONCURRENCY = "Concurrency"
+    REQUESTS_PER_SECOND = "RequestsPerSecond"
+    QUERY = "Query"
+
+
+RESOURCES = (ScalingMetric.CPU, ScalingMetric.MEMORY)
 
 
 class Scaling(ApiModel):
     """What the number of predictors follows between replicas.min and replicas.max."""
 
-    metric: ScalingMetric = ScalingMetric.CPU
-    """Cpu or Memory: mean use of a revision's predictors, as a share of what they request. Default: Cpu."""
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.metric in ['Cpu', 'Memory'] || has(self.target)",
+            "scaling.target is needed with metric Concurrency, RequestsPerSecond and Query: how much of it one predictor is to have",
+            lambda s: s.metric in RESOURCES or s.target is not None,
+        ),
+        Rule(
+            "!(self.metric in ['Cpu', 'Memory']) || !has(self.target) || self.target <= 1000",
+            "scaling.target is a percentage of the request with metric Cpu and Memory: at most 1000",
+            lambda s: s.metric not in RESOURCES or s.target is None or s.target <= 1000,
+        ),
+        Rule(
+            "(self.metric == 'Query') == has(self.query)",
+            "scaling.query is the PromQL of metric Query: give both or neither",
+            lambda s: (s.metric is ScalingMetric.QUERY) == (s.query is not None),
+        ),
+    )
 
-    target: Annotated[int, Field(ge=1, le=1000)] = 80
-    """Use that is aimed at, in percent of the request. Default: 80."""
+    metric: ScalingMetric = ScalingMetric.CPU
+    """Cpu or Memory: mean use of a revision's predictors, as a share of what they request. Concurrency: requests that a revision has in its predictors at a time; RequestsPerSecond: requests that it is asked a second; Query: the value of `query`. The last three need KEDA in a cluster. Default: Cpu."""
+
+    target: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """What one predictor is to have of it: percent of the request, requests at a time, requests a second, or what the query counts. Default: 80 with Cpu and Memory; the others have none."""
+
+    query: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
+    """PromQL with one number as its result, which is shared out to the predictors of each revision that serves; asked of the Prometheus that the operator (chart value prometheus.url) or AISERVICE_PROMETHEUS names. Default: none."""
+
+    @property
+    def aim(self) -> int:
+        """The target, given or not."""
+        return self.target if self.target is not None else 80
 
 
 class Amounts(ApiModel):

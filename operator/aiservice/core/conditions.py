@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from aiservice.api.spec import RealTime
 from aiservice.api.status import Condition, Phase, RolloutStatus
+from aiservice.core import scaling
 from aiservice.core.world import Observed, Running
 
 Truth = Literal["True", "False", "Unknown"]
@@ -22,7 +24,7 @@ def keep_times(new: Sequence[Condition], old: Sequence[Condition]) -> list[Condi
     return out
 
 
-def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: int) -> list[Condition]:
+def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: int, asked: RealTime) -> list[Condition]:
     """All of them, for one look."""
 
     def said(kind: str, truth: bool | None, reason: str, message: str) -> Condition:
@@ -86,6 +88,7 @@ def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: in
         "Accepted" if routed else "NotAccepted",
         ", ".join(f"{name} {share} %" for name, share in sorted(seen.routed.items())) or "no route yet",
     )
+    scaled = said("ScalingReady", *scaling.words(asked, seen.place, seen.unscaled, state.stable))
     worst = next((g for g in state.gates if g.verdict.value == "Fail"), None)
     split = not busy or not state.weight or seen.routed.get(state.candidate or "") == state.weight
     if rejected or (worst and busy):
@@ -98,7 +101,7 @@ def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: in
         healthy = said("RolloutHealthy", None, "InsufficientEvidence", text or "waiting for evidence")
     else:
         healthy = said("RolloutHealthy", True, "NoFailedGate", where)
-    return [ready, reconciling, stalled, verified, route, healthy]
+    return [ready, reconciling, stalled, verified, route, scaled, healthy]
 
 
 def _second(moment: datetime) -> datetime:

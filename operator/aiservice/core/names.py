@@ -47,6 +47,16 @@ def autoscaler(service: str, rev: str) -> str:
     return f"{service}-{rev}-scale"
 
 
+def keda_autoscaler(service: str, rev: str) -> str:
+    """The HorizontalPodAutoscaler that KEDA makes of a ScaledObject; its own choice of name may be too long."""
+    return f"{service}-{rev}-keda"
+
+
+def load(namespace: str, service: str, rev: str) -> str:
+    """Path under which the operator tells how much a revision has to do."""
+    return f"/v1/namespaces/{namespace}/services/{service}/revisions/{rev}/load"
+
+
 def token(service: str) -> str:
     """The Secret that opens the predictors' private endpoints to the controller."""
     return f"{service}-token"

@@ -34,7 +34,7 @@ def plan(service: AIService, seen: Observed) -> Plan:
         url=seen.url or old.url,
         revisions=revisions,
         rollout=state,
-        conditions=keep_times(conditions(state, wanted, seen, service.metadata.generation), old.conditions),
+        conditions=keep_times(conditions(state, wanted, seen, service.metadata.generation, service.spec.real_time), old.conditions),
     )
     return Plan(
         objects=everything(service, revisions, seen.place),

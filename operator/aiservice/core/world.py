@@ -83,6 +83,12 @@ class Place:
     """Namespace in which the Gateway's proxies run."""
     clients: tuple[str, ...] | None = ("aiservice-system",)
     """Who may call predictors beside the proxies and the service's own namespace: namespaces and address ranges. None: everyone."""
+    load: str = ""
+    """URL under which the load of revisions is told (`<load>/v1/namespaces/...`). Empty: nobody tells it."""
+    prometheus: str = ""
+    """URL of the Prometheus that scaling queries are asked of. Empty: there is none."""
+    keda: bool = True
+    """Replicas can follow requests and queries."""
 
     def hostname(self, service: str, namespace: str) -> str:
         return f"{service}.{namespace}.{self.domain}"
@@ -109,6 +115,8 @@ class Observed:
     command: Command | None = None
     url: str | None = None
     place: Place = field(default_factory=Place)
+    unscaled: Mapping[str, str] = field(default_factory=dict)
+    """Revision -> why the number of its predictors follows nothing now."""
     obstacle: Obstacle | None = None
 
 

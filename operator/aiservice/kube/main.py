@@ -17,9 +17,9 @@ from aiservice.api.service import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from aiservice.api.status import Decision, DecisionKind
 from aiservice.core import names
 from aiservice.core.world import Manifest
+from aiservice.kube import labels, load
 from aiservice.kube.caretaker import Caretaker
 from aiservice.kube.cluster import Cluster
-from aiservice.kube.labels import PATH, Labels
 from aiservice.kube.lead import Lead
 from aiservice.kube.probe import Probe
 from aiservice.kube.settings import Settings
@@ -128,7 +128,8 @@ async def serve(settings: Settings) -> int:
     timeout = aiohttp.ClientTimeout(total=30, sock_connect=2)
     async with Cluster(telemetry.wrote) as cluster, aiohttp.ClientSession(timeout=timeout) as session:
         app = telemetry.app()
-        app.router.add_post(PATH, Labels(cluster, session, settings.watch).post)
+        app.router.add_post(labels.PATH, labels.Labels(cluster, session, settings.watch).post)
+        app.router.add_get(load.PATH, load.Loads(cluster, session, settings.watch).get)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, None, settings.port).start()

@@ -29,15 +29,24 @@ class Probe:
 
     def __init__(self, cluster: Cluster, place: Place) -> None:
         self._cluster, self._place = cluster, place
-        self._found, self._at = "", -TTL
+        self._found, self._keda, self._at = "", False, -TTL
         self._lock = asyncio.Lock()
 
     async def missing(self) -> str:
         """Empty if nothing is."""
+        await self._fresh()
+        return self._found
+
+    async def keda(self) -> bool:
+        """Whether replicas can follow requests and queries: wanted by some services only, so nothing that is missing."""
+        await self._fresh()
+        return self._keda
+
+    async def _fresh(self) -> None:
         async with self._lock:
             if time.monotonic() - self._at >= TTL:
+                self._keda = await self._cluster.knows("keda.sh/v1alpha1", "ScaledObject")
                 self._found, self._at = await self._look(), time.monotonic()
-            return self._found
 
     async def _look(self) -> str:
         lacking = [words for api, kind, words in KINDS if not await self._cluster.knows(api, kind)]

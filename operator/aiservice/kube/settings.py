@@ -12,7 +12,7 @@ from aiservice.core.world import Place
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """AISERVICE_GATEWAY, AISERVICE_GATEWAY_NAMESPACE, AISERVICE_GATEWAY_PROXIES, AISERVICE_DOMAIN, AISERVICE_GATEWAY_PORT, AISERVICE_CLIENTS, AISERVICE_WATCH_NAMESPACE, POD_NAMESPACE, POD_NAME."""
+    """AISERVICE_GATEWAY, AISERVICE_GATEWAY_NAMESPACE, AISERVICE_GATEWAY_PROXIES, AISERVICE_DOMAIN, AISERVICE_GATEWAY_PORT, AISERVICE_CLIENTS, AISERVICE_LOAD_URL, AISERVICE_PROMETHEUS, AISERVICE_WATCH_NAMESPACE, POD_NAMESPACE, POD_NAME."""
 
     place: Place
     watch: str
@@ -35,6 +35,8 @@ class Settings:
                 port=_port(env, "AISERVICE_GATEWAY_PORT", 80),
                 proxies=env.get("AISERVICE_GATEWAY_PROXIES", "envoy-gateway-system"),
                 clients=_clients(env.get("AISERVICE_CLIENTS", ""), namespace),
+                load=_url(env, "AISERVICE_LOAD_URL") or f"http://aiservice-operator.{namespace}.svc:8080",
+                prometheus=_url(env, "AISERVICE_PROMETHEUS"),
             ),
             watch=env.get("AISERVICE_WATCH_NAMESPACE", ""),
             namespace=namespace,
@@ -55,6 +57,13 @@ def _clients(given: str, own: str) -> tuple[str, ...] | None:
                 f"AISERVICE_CLIENTS holds {client!r}, expected namespaces and address ranges like 10.0.0.0/8: {error}"
             ) from None
     return None if "*" in wanted else (own, *wanted)
+
+
+def _url(env: Mapping[str, str], name: str) -> str:
+    given = env.get(name, "").rstrip("/")
+    if given and not given.startswith(("http://", "https://")):
+        raise ValueError(f"{name} is {given!r}, expected a URL such as http://prometheus.monitoring.svc:9090")
+    return given
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 
 import aiohttp
 
@@ -20,7 +21,7 @@ from aiservice.core import names
 from aiservice.core.render.inference import TOKEN_KEY
 from aiservice.core.render.meta import meta
 from aiservice.core.world import Command, Manifest, Observed, Obstacle, Place, Plan, Totals, Verb
-from aiservice.kube import differ, pods, proxies, routes
+from aiservice.kube import autoscalers, differ, pods, proxies, routes
 from aiservice.kube.cluster import Cluster, Rejected
 from aiservice.kube.probe import Probe
 from aiservice.measure import golden, scrape
@@ -32,11 +33,13 @@ OWNED = (
     ("serving.kserve.io/v1beta1", "InferenceService"),
     ("v1", "Service"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("keda.sh/v1alpha1", "ScaledObject"),
     ("policy/v1", "PodDisruptionBudget"),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("gateway.networking.k8s.io/v1", "GRPCRoute"),
 )
 """Kinds that we render, in the order in which they are applied; pruned in the reverse."""
+AUTOSCALERS = tuple((api, kind) for api, kind in OWNED if kind in autoscalers.SIGNS)
 ROUTES = ("HTTPRoute", "GRPCRoute")
 COMMAND = "aiservice.dev/command"
 """Annotation: `promote`, `abort` or `retry`, a colon and anything that makes it another command than the last."""
@@ -66,10 +69,12 @@ class KubeWorld:
         name, namespace = service.metadata.name, service.metadata.namespace
         self._service = name
         self._token = self._token or await self._ensure_token(service)
-        self._pods, route, missing = await asyncio.gather(
+        self._pods, route, missing, keda, scalers = await asyncio.gather(
             self.cluster.list("v1", "Pod", namespace, names.labels(name)),
             self.cluster.get("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace),
             self.probe.missing(),
+            self.probe.keda(),
+            asyncio.gather(*(self.cluster.list(api, kind, namespace, names.labels(name)) for api, kind in AUTOSCALERS)),
         )
         self.silent = {}
         await asyncio.gather(*(self._verify(p) for p in self._pods if pods.ready(p) and pods.run(p) not in self._right))
@@ -81,7 +86,8 @@ class KubeWorld:
             replay=self.measures.replayed,
             command=_command(self.annotations),
             url=f"{self.place.url(name, namespace)}/v2/models/{name}",
-            place=self.place,
+            place=replace(self.place, keda=keda),
+            unscaled=autoscalers.idle(chain(*scalers)),
             obstacle=_obstacle(missing, self.refused),
         )
         if state.candidate is None or state.stable is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil
 
 TOLERANCE = 0.1
@@ -11,15 +12,26 @@ PATIENCE = 300.0
 """Seconds that a smaller number must have been enough before anything is ended."""
 
 
+class Metric(StrEnum):
+    CPU = "cpu"
+    MEMORY = "memory"
+    CONCURRENCY = "concurrency"
+    REQUESTS_PER_SECOND = "requestsPerSecond"
+    QUERY = "query"
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """From the rendered HorizontalPodAutoscaler."""
+    """From the rendered HorizontalPodAutoscaler or ScaledObject."""
 
     least: int
     most: int
-    metric: str = "cpu"
+    metric: Metric = Metric.CPU
     target: int = 80
-    """Percent of the request."""
+    """Of one predictor: percent of the request, or as much of the metric."""
+    query: str = ""
+    server: str = ""
+    """The Prometheus that the query is asked of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +43,10 @@ class Advice:
 
 
 def advise(current: int, use: float | None, bounds: Bounds) -> int:
-    """How many there should be: `use` is the mean use of those that are ready, as a share of what they request."""
+    """How many there should be: `use` is the mean of those that are ready, in the target's unit."""
     if use is None or current == 0:
         return max(current, bounds.least)
-    ratio = use * 100 / bounds.target
+    ratio = use / bounds.target
     wanted = current if abs(ratio - 1) <= TOLERANCE else ceil(current * ratio)
     return min(max(wanted, bounds.least), bounds.most)
 

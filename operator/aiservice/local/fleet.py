@@ -14,10 +14,11 @@ import aiohttp
 
 from aiservice.api.base import amount
 from aiservice.core.world import Running
-from aiservice.local import autoscale
-from aiservice.local.autoscale import Advice, Bounds
+from aiservice.local import autoscale, load
+from aiservice.local.autoscale import Advice, Bounds, Metric
 from aiservice.local.process import cpu_seconds, marked, resident_bytes
 from aiservice.local.replica import MARK, Recipe, Replica
+from aiservice.measure.load import Meter
 
 Wanted = Mapping[str, tuple[Recipe, Bounds, Mapping[str, str]]]
 """Revision -> how to start a predictor, how many, and what each requests."""
@@ -36,6 +37,11 @@ class Crew:
     advice: list[Advice] = field(default_factory=list)
     used: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Run -> when and how much processor time at the last look."""
+    meter: Meter = field(default_factory=Meter)
+    load: float | None = None
+    """What its predictors share of requests or of the query's result; None: not known now."""
+    trouble: str = ""
+    """Why it is not known."""
 
     @property
     def ready(self) -> list[Replica]:
@@ -107,13 +113,36 @@ class Fleet:
         crew.advice = [a for a in crew.advice if now - a.at <= autoscale.PATIENCE]
         return autoscale.settle(current, crew.advice, now, crew.bounds)
 
+    async def measure(self) -> None:
+        """Ask for the loads that numbers follow."""
+        await asyncio.gather(*(self._measure(crew) for crew in self.crews.values() if crew.bounds.least < crew.bounds.most))
+
+    async def _measure(self, crew: Crew) -> None:
+        if crew.bounds.metric is Metric.QUERY:
+            try:
+                crew.load, crew.trouble = await load.of_query(self.session, crew.bounds), ""
+            except load.NoNumber as error:
+                crew.load, crew.trouble = None, str(error)
+        elif crew.bounds.metric in (Metric.CONCURRENCY, Metric.REQUESTS_PER_SECOND):
+            crew.load = await load.of_predictors(crew.meter, crew.bounds.metric, crew.ready)
+
+    def unscaled(self) -> dict[str, str]:
+        return {revision: crew.trouble for revision, crew in self.crews.items() if crew.trouble}
+
     def _use(self, crew: Crew, now: float) -> float | None:
-        """Mean use of the ready predictors as a share of the request; None until two looks lie a second apart."""
-        shares = []
+        """Mean of the ready predictors, in the target's unit; None while it is not known."""
+        if crew.bounds.metric in (Metric.CPU, Metric.MEMORY):
+            shares = self._shares(crew, now)
+            return 100 * sum(shares) / len(shares) if shares else None
+        return crew.load / len(crew.ready) if crew.load is not None and crew.ready else None
+
+    def _shares(self, crew: Crew, now: float) -> list[float]:
+        """Of what each requests; empty until two looks lie a second apart."""
+        shares: list[float] = []
         for replica in crew.ready:
             if replica.process is None:
                 continue
-            if crew.bounds.metric == "memory":
+            if crew.bounds.metric is Metric.MEMORY:
                 held = resident_bytes(replica.process.pid)
                 shares += [held / amount(crew.requests["memory"])] if held is not None and "memory" in crew.requests else []
                 continue
@@ -124,7 +153,7 @@ class Fleet:
             crew.used[replica.run] = (now, spent)
             if before and "cpu" in crew.requests:
                 shares.append((spent - before[1]) / (now - before[0]) / amount(crew.requests["cpu"]))
-        return sum(shares) / len(shares) if shares else None
+        return shares
 
     def _dismiss(self, replica: Replica) -> None:
         self._leave(replica.stop(), replica.label)

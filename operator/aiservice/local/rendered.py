@@ -8,7 +8,7 @@ from aiservice.api.runtime import CONTAINER
 from aiservice.core import names
 from aiservice.core.render.runtime import serving_runtime
 from aiservice.core.world import Manifest
-from aiservice.local.autoscale import Bounds
+from aiservice.local.autoscale import Bounds, Metric
 from aiservice.local.envoy import Backend, Routed
 from aiservice.local.fleet import Wanted
 from aiservice.local.replica import Recipe, Replica
@@ -26,17 +26,30 @@ def predictors(objects: Sequence[Manifest], service: str, token: str) -> Wanted:
     """Revision -> how to start a predictor, how many, and what each requests. As KServe would: the runtime's container, the model's env."""
     runtime = serving_runtime("local")["spec"]["containers"][0]
     assert runtime["name"] == CONTAINER
-    scalers = {revision(h): h["spec"] for h in of_kind(objects, "HorizontalPodAutoscaler")}
+    bounds = {revision(o): read(o["spec"]) for kind, read in SCALERS.items() for o in of_kind(objects, kind)}
     out: dict[str, tuple[Recipe, Bounds, Mapping[str, str]]] = {}
     for isvc in of_kind(objects, "InferenceService"):
         model, rev = isvc["spec"]["predictor"]["model"], revision(isvc)
         env = {e["name"]: e["value"] for e in model["env"] if "value" in e}
         recipe = Recipe(service, rev, model["storageUri"], env.get("AISERVICE_DIGEST"), tuple(runtime["command"]), env, token)
-        scaler = scalers[rev]
-        resource = scaler["metrics"][0]["resource"]
-        bounds = Bounds(scaler["minReplicas"], scaler["maxReplicas"], resource["name"], resource["target"]["averageUtilization"])
-        out[rev] = (recipe, bounds, model["resources"]["requests"])
+        out[rev] = (recipe, bounds[rev], model["resources"]["requests"])
     return out
+
+
+def _horizontal(spec: Manifest) -> Bounds:
+    resource = spec["metrics"][0]["resource"]
+    return Bounds(spec["minReplicas"], spec["maxReplicas"], Metric(resource["name"]), resource["target"]["averageUtilization"])
+
+
+def _scaled(spec: Manifest) -> Bounds:
+    least, most, (trigger,) = spec["minReplicaCount"], spec["maxReplicaCount"], spec["triggers"]
+    asked = trigger["metadata"]
+    if trigger["type"] == "prometheus":
+        return Bounds(least, most, Metric.QUERY, int(asked["threshold"]), asked["query"], asked["serverAddress"])
+    return Bounds(least, most, Metric(asked["valueLocation"]), int(asked["targetValue"]))
+
+
+SCALERS = {"HorizontalPodAutoscaler": _horizontal, "ScaledObject": _scaled}
 
 
 def weights(objects: Sequence[Manifest], kind: str) -> dict[str, int]:

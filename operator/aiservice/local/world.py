@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from aiservice.api.service import AIService
 from aiservice.api.status import AIServiceStatus, Cursor, Decision
 from aiservice.core import names
 from aiservice.core.render import everything
-from aiservice.core.world import Command, Manifest, Observed, Obstacle, Plan, Totals
+from aiservice.core.world import Command, Manifest, Observed, Obstacle, Place, Plan, Totals
 from aiservice.local import rendered
 from aiservice.local.envoy import Routed
 from aiservice.local.fleet import Fleet
@@ -22,6 +23,9 @@ from aiservice.local.gateway import Gateway
 from aiservice.local.store import Store
 from aiservice.measure import scrape
 from aiservice.measure.measures import Measures, slo
+
+PROMETHEUS = "AISERVICE_PROMETHEUS"
+"""Variable: the URL of the Prometheus that scaling queries are asked of."""
 
 
 class LocalWorld:
@@ -32,6 +36,7 @@ class LocalWorld:
         self.command: Command | None = None
         self.problem = ""
         self.control = 0
+        self.place = Place(prometheus=os.environ.get(PROMETHEUS, "").rstrip("/"))
         self._sync = sync
         self._objects: tuple[Manifest, ...] = ()
         self._service: AIService | None = None
@@ -48,7 +53,7 @@ class LocalWorld:
 
     def resume(self, service: AIService) -> None:
         """Take up what an earlier run left: the same objects as its last status says, before anything is decided or the gateway is told."""
-        self._service, self._objects = service, everything(service, service.status.revisions)
+        self._service, self._objects = service, everything(service, service.status.revisions, self.place)
         wanted = rendered.predictors(self._objects, service.metadata.name, self.store.token())
         self.fleet.adopt(wanted, self.gateway.serving())
         self.fleet.want(wanted)
@@ -58,6 +63,7 @@ class LocalWorld:
         state = service.status.rollout
         own = self.routed()
         confirmed = await self.gateway.weights([own]) if own else {}
+        await self.fleet.measure()
         seen = Observed(
             now=datetime.now(UTC),
             running=self.fleet.running(),
@@ -65,6 +71,8 @@ class LocalWorld:
             replay=self._measures.replayed,
             command=self.command,
             url=f"{self.gateway.url}/v2/models/{service.metadata.name}",
+            place=self.place,
+            unscaled=self.fleet.unscaled(),
             obstacle=Obstacle("ManifestUnusable", self.problem) if self.problem else None,
         )
         if state.candidate is None or state.stable is None:

@@ -14,7 +14,7 @@ def everything(owner: AIService, revisions: Sequence[RevisionStatus], place: Pla
     """All objects of one AIService, in the order in which they are applied."""
     out: list[Manifest] = [] if place.clients is None else [network.policy(owner, place)]
     for r in revisions:
-        out += [inference.inference_service(owner, r), service.grpc(owner, r), autoscale.autoscaler(owner, r)]
+        out += [inference.inference_service(owner, r), service.grpc(owner, r), autoscale.autoscaler(owner, r, place)]
         out += [disruption.budget(owner, r)] if owner.spec.real_time.replicas.min > 1 else []
     weighted = {r.name: r.weight for r in revisions if r.weight}
     if weighted:

@@ -32,6 +32,7 @@ def main() -> None:
 
 
 def _serve() -> int:
+    from aiservice_predictor.arrival import arrived
     from aiservice_predictor.config import WrongConfig, from_environment
     from aiservice_predictor.server import serve
 
@@ -41,6 +42,7 @@ def _serve() -> int:
         print(f"aiservice_predictor: {error}", file=sys.stderr)
         return 2
     try:
+        arrived(Path(config.model_dir), os.environ)
         return serve(config)
     except WrongConfig as error:
         print(f"aiservice_predictor: {error}", file=sys.stderr)

@@ -13,8 +13,8 @@ from aiservice.api.base import ApiModel, Digest, Duration, Percent, Quantity, Ru
 class Model(ApiModel):
     """Where the model comes from."""
 
-    uri: Annotated[str, Field(pattern=r"^(file|s3|https|pvc)://.+$", min_length=8, max_length=1024)]
-    """A model bundle (a folder with bundle.json) or one .onnx file: s3:// or https://; on one machine also file:// (a relative path starts at the manifest), in a cluster also pvc://claim/path."""
+    uri: Annotated[str, Field(pattern=r"^(file|s3|https|pvc|oci|oci\+native)://.+$", min_length=8, max_length=1024)]
+    """A model bundle (a folder with bundle.json) or one .onnx file: s3:// or https://; on one machine also file:// (a relative path starts at the manifest), in a cluster also pvc://claim/path, and oci://image:tag, an image with the model under /models (a sidecar of KServe's; oci+native:// mounts it as an image volume)."""
 
     digest: Digest | None = None
     """Pin, `sha256:` of bundle.json or of the .onnx file. Anything else is refused before it is loaded. Default: not pinned."""

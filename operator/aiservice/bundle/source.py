@@ -74,7 +74,10 @@ def open_source(uri: str, env: Mapping[str, str] | None = None) -> Source:
             return _Objects(uri, HTTPStore(uri, client_options=options, retry_config=retry), env)
     except (BaseError, ValueError) as e:
         raise Refused("SourceUnavailable", f"{uri}: {_first_line(e)}") from None
-    raise Refused("SourceUnavailable", f"{uri}: expected file:///absolute/path, s3://bucket/prefix or https://host/path")
+    raise Refused(
+        "SourceUnavailable",
+        f"{uri}: expected file:///absolute/path, s3://bucket/prefix or https://host/path (pvc:// and oci:// need a cluster)",
+    )
 
 
 class _Folder:

@@ -83,8 +83,8 @@ class Place:
     """Namespace in which the Gateway's proxies run."""
     clients: tuple[str, ...] | None = ("aiservice-system",)
     """Who may call predictors beside the proxies and the service's own namespace: namespaces and address ranges. None: everyone."""
-    load: str = ""
-    """URL under which the load of revisions is told (`<load>/v1/namespaces/...`). Empty: nobody tells it."""
+    load: str = "http://aiservice-operator.aiservice-system.svc:8080"
+    """URL of the operator, which tells the load of revisions."""
     prometheus: str = ""
     """URL of the Prometheus that scaling queries are asked of. Empty: there is none."""
     keda: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.kube import Kube, nodes, run
+from cluster.kube import SYSTEM, Kube, nodes, run
 
 
 @pytest.hookimpl(trylast=True)
@@ -32,3 +32,15 @@ def kube() -> Iterator[Kube]:
         run("kubectl", "delete", "pv", f"models-{made.namespace}", "--wait=false")
         for node in nodes():
             run("docker", "exec", node, "rm", "-rf", f"/var/models/{made.namespace}")
+
+
+@pytest.fixture
+def no_operator() -> Iterator[None]:
+    """Nobody acts in the cluster while it lasts."""
+    run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=0")
+    run("kubectl", "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "--timeout=60s")
+    try:
+        yield
+    finally:
+        run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=2")
+        run("kubectl", "-n", SYSTEM, "rollout", "status", "deployment/aiservice-operator", "--timeout=120s")

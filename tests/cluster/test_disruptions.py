@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,18 +43,6 @@ async def leader() -> str:
             return found
         await asyncio.sleep(0.5)
     raise AssertionError(f"nobody leads; the Lease is held by {found!r}")
-
-
-@pytest.fixture
-def no_operator() -> Iterator[None]:
-    """Nobody acts in the cluster while it lasts."""
-    run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=0")
-    run("kubectl", "-n", SYSTEM, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "--timeout=60s")
-    try:
-        yield
-    finally:
-        run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=2")
-        run("kubectl", "-n", SYSTEM, "rollout", "status", "deployment/aiservice-operator", "--timeout=120s")
 
 
 async def test_an_operator_that_dies_after_each_write_still_promotes(kube: Kube, tmp_path: Path, request: pytest.FixtureRequest) -> None:

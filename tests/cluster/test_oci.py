@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Version -> digest of the bundle in the image aiservice-test-models:VERSION, which every node has."""
     folder = tmp_path_factory.mktemp("oci")
     found = {version: bundles.write(folder / version, bias=bias) for version, bias in (("v1", 0.0), ("v2", 0.01))}
@@ -24,7 +23,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         (folder / "Dockerfile").write_text(f"ARG BASE\nARG BUILD_BASE\nFROM ${{BASE}}\nCOPY {version} /models\n")
         run(str(ROOT / "hack/cluster/build"), "-q", "-t", f"aiservice-test-models:{version}", str(folder))
         run(str(ROOT / "hack/cluster/load"), f"aiservice-test-models:{version}")
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("scheme", ["oci", "oci+native"])

@@ -119,19 +119,15 @@ async def test_the_same_prometheus_drives_this_machine() -> None:
 
 
 @pytest.mark.disruptive
-async def test_without_the_operator_no_number_changes(kube: Kube, tmp_path: Path) -> None:
+async def test_without_the_operator_no_number_changes(kube: Kube, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Who tells the load is away: predictors stay as many as they are, and the service serves on."""
     kube.publish(tmp_path, "v1", always=20)
     kube.apply(asking(kube, "Concurrency", 1))
     await kube.until(ready, "ready")
     async with kube.traffic(clients=6, pause=0) as counts:
         before = (await kube.until(lambda s: s.revisions[0].ready >= 2 and s, "a second predictor")).revisions[0].ready
-        run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=0")
-        try:
-            await asyncio.sleep(45)  # three looks of the autoscaler
-            left = [p for p in kube.get("pods", "-l", "aiservice.dev/service=svc")["items"] if "deletionTimestamp" not in p["metadata"]]
-        finally:
-            run("kubectl", "-n", SYSTEM, "scale", "deployment/aiservice-operator", "--replicas=2")
-            run("kubectl", "-n", SYSTEM, "rollout", "status", "deployment/aiservice-operator", "--timeout=120s")
+        request.getfixturevalue("no_operator")
+        await asyncio.sleep(45)  # three looks of the autoscaler
+        left = [p for p in kube.get("pods", "-l", "aiservice.dev/service=svc")["items"] if "deletionTimestamp" not in p["metadata"]]
     assert len(left) >= before
     assert counts.failed == 0, counts.errors[:3]

@@ -141,31 +141,6 @@ def refused(status: AIServiceStatus) -> str:
     return next((c.message for c in status.conditions if c.type == "Stalled" and c.reason == "ApplyRejected"), "")
 
 
-async def test_a_candidate_that_is_killed_for_its_memory_never_meets_a_client(kube: Kube, tmp_path: Path) -> None:
-    first = await served(kube, tmp_path)
-    body = kube.service("v2", deadline="1m")
-    body["spec"]["realTime"]["resources"]["limits"] = {"memory": "24Mi"}
-    body["spec"]["realTime"]["resources"]["requests"]["memory"] = "24Mi"
-    async with kube.traffic() as counts:
-        kube.apply(body)
-        found = await kube.until(lambda s: next((d for d in s.rollout.decisions if d.reason == "NeverReady"), None), "given up")
-    assert any(word in found.message for word in ("CrashLoopBackOff", "ended", "OOM")), found.message
-    assert set(counts.by_revision) == {first}
-    assert counts.failed == 0, counts.errors[:3]
-
-
-async def test_more_load_means_more_predictors(kube: Kube, tmp_path: Path) -> None:
-    kube.publish(tmp_path, "v1", always=2)
-    body = kube.service("v1")
-    body["spec"]["realTime"] |= {"replicas": {"min": 1, "max": 3}, "scaling": {"metric": "Cpu", "target": 50}}
-    kube.apply(body)
-    await kube.until(ready, "ready")
-    async with kube.traffic(clients=8, pause=0.05) as counts:
-        await kube.until(lambda s: s.revisions[0].ready >= 2, "a second predictor")
-        await asyncio.sleep(5)
-    assert counts.failed == 0, counts.errors[:3]
-
-
 async def test_a_drained_node_costs_no_request(kube: Kube, tmp_path: Path) -> None:
     workers = [n for n in nodes() if n != f"{NAME}-control-plane"]
     if len(workers) < 2:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiservice.measure.client import Predictor
 from aiservice.measure.load import LONGEST, WINDOW, Load, Meter, Work, between, work
+from aiservice.measure.scrape import REQUESTS, SECONDS
 
 WORK = st.builds(Work, st.integers(0, 10**6), st.floats(0, 1e4))
 RUNS = st.dictionaries(st.sampled_from("abcdef"), WORK, min_size=1)
@@ -60,3 +65,30 @@ def test_a_change_is_seen_after_the_window() -> None:
     assert loads[-1] is not None
     assert loads[-1].requests_per_second == 10
     assert [load.requests_per_second for load in loads if load] == sorted(load.requests_per_second for load in loads if load)
+
+
+class Told:
+    """A predictor that has answered so many requests of half a second each; or that is too busy to say so."""
+
+    def __init__(self, requests: int | None) -> None:
+        self.requests = requests
+
+    async def metrics(self) -> str:
+        if self.requests is None:
+            await asyncio.sleep(60)
+        return f'{REQUESTS}{{outcome="ok"}} {self.requests}\n{SECONDS}_sum {(self.requests or 0) / 2}\n'
+
+
+async def test_one_that_is_too_busy_to_answer_has_as_much_to_do_as_the_others() -> None:
+    meter = Meter()
+    for now, requests in ((0.0, 0), (10.0, 100)):
+        told = {"a": Told(requests), "b": Told(requests), "c": Told(None)}
+        load = await meter.ask(now, cast(dict[str, Predictor], told))
+    assert load == Load(30.0, 15.0)
+
+
+async def test_nobody_answers_and_nothing_is_known() -> None:
+    meter = Meter()
+    for now in (0.0, 10.0):
+        assert await meter.ask(now, cast(dict[str, Predictor], {"a": Told(None)})) is None
+    assert await meter.ask(20.0, {}) is None

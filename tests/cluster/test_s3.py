@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,29 +13,20 @@ import pytest
 from obstore.store import S3Store
 
 from aiservice.api.status import DecisionKind
-from cluster.kube import ENV, ROOT, Kube, decided, forwarded, ready, run
+from cluster import images
+from cluster.kube import Kube, decided, forwarded, ready
 from local import bundles
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 PORT = 8333
-WEED = Path(sys.executable).parent / "weed"
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """SeaweedFS from PyPI on the cluster's base image, in every node."""
-    tag = f"seaweed:{hashlib.sha256(WEED.read_bytes()).hexdigest()[:12]}"
-    if not run("docker", "image", "ls", "-q", tag).strip():
-        folder = tmp_path_factory.mktemp("seaweed")
-        shutil.copy(WEED, folder / "weed")
-        (folder / "Dockerfile").write_text(
-            'ARG BASE\nARG BUILD_BASE\nFROM ${BASE}\nCOPY --chmod=0755 weed /weed\nUSER 65532:65532\nENTRYPOINT ["/weed"]\n'
-        )
-        subprocess.run([ROOT / "hack/cluster/build", "-q", "-t", tag, str(folder)], env=ENV, check=True, timeout=300)
-    subprocess.run([ROOT / "hack/cluster/load", tag], env=ENV, check=True, timeout=300)
-    return tag
+def image() -> str:
+    """SeaweedFS from PyPI."""
+    return images.of(Path(sys.executable).with_name("weed"))
 
 
 @pytest.fixture

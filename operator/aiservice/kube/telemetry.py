@@ -23,6 +23,7 @@ class Telemetry:
         self._weight = Gauge(
             "aiservice_operator_candidate_weight", "Percent of the requests that the candidate is given.", service, registry=r
         )
+        self._ready = Gauge("aiservice_operator_ready", "1 if a service serves: its condition Ready.", service, registry=r)
         self._phase = Gauge("aiservice_operator_phase", "1 for the phase that a service is in.", [*service, "phase"], registry=r)
         self._writes = Counter(
             "aiservice_operator_api_writes", "Writes that the API server took; none while nothing changes.", ["verb", "kind"], registry=r
@@ -45,13 +46,14 @@ class Telemetry:
 
     def state(self, namespace: str, service: str, status: AIServiceStatus) -> None:
         self._weight.labels(namespace, service).set(status.rollout.weight)
+        self._ready.labels(namespace, service).set(any(c.type == "Ready" and c.status == "True" for c in status.conditions))
         for phase in Phase:
             self._phase.labels(namespace, service, phase.value).set(phase is status.rollout.phase)
 
     def forget(self, namespace: str, service: str) -> None:
         """A service that is gone leaves no series behind."""
-        self._weight.remove_by_labels({"exported_namespace": namespace, "service": service})
-        self._phase.remove_by_labels({"exported_namespace": namespace, "service": service})
+        for gauge in (self._weight, self._ready, self._phase):
+            gauge.remove_by_labels({"exported_namespace": namespace, "service": service})
 
     def app(self) -> web.Application:
         """Alive: the loop answers. Ready: it leads and has seen the services, or it stands by for the leader."""

@@ -25,15 +25,19 @@ RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/s
 FROM build AS operator-build
 COPY requirements/operator.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
-    /opt/build/bin/pip install -q --require-hashes --target /opt/site -r requirements/operator.txt \
+    /opt/build/bin/pip install -q --no-compile --require-hashes --target /opt/site -r requirements/operator.txt \
     && find /opt/site -name tests -type d -prune -exec rm -rf {} +
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY predictors predictors
 COPY pipelines pipelines
-RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
-    && rm -rf /opt/site/aiservice_predictor /opt/site/aiservice_pipeline && python3 -m compileall -q -b -o 2 /opt/site/kubernetes \
-    && find /opt/site/kubernetes -name '*.py' -delete && python3 -m compileall -q /opt/site
+# The Kubernetes client has a class for every kind and loads one when it is asked for; the operator works with plain objects and asks for none.
+RUN /opt/build/bin/pip install -q --no-compile --no-deps --no-build-isolation --target /opt/site . \
+    && rm -rf /opt/site/aiservice_predictor /opt/site/aiservice_pipeline \
+    && PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 python3 -c "import pathlib, sys, aiservice.kube.main, aiservice.kube.check; \
+used = {getattr(m, '__file__', None) for m in sys.modules.values()}; \
+[f.unlink() for part in ('api', 'models') for f in pathlib.Path('/opt/site/kubernetes').glob(f'**/client/{part}/*.py') if str(f) not in used]" \
+    && python3 -m compileall -q -b -o 2 /opt/site/kubernetes && find /opt/site/kubernetes -name '*.py' -delete && python3 -m compileall -q /opt/site
 
 FROM ${BASE} AS runtime
 RUN mkdir -p /opt/bin && ln -s "$(command -v python3)" /opt/bin/python

@@ -76,6 +76,18 @@ def test_a_missing_image_and_a_full_cluster_say_so() -> None:
     assert "insufficient cpu" in pods.words(pending)
 
 
+def test_one_that_was_killed_for_its_memory_says_what_to_raise() -> None:
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    assert "realTime.resources.limits.memory" in pods.words(pod(ready=False, restartCount=2, lastState=ended))
+
+
+def test_without_a_pod_kserve_is_asked_why() -> None:
+    quota = {"type": "PredictorReady", "status": "False", "reason": "FailedCreate", "message": "exceeded quota: small"}
+    follows = {"type": "Ready", "status": "False", "reason": "FailedCreate", "message": "PredictorReady is not"}
+    assert pods.absent({"status": {"conditions": [follows, quota]}}) == "it has no pod: FailedCreate: exceeded quota: small"
+    assert pods.absent({}) == "it has no pod yet"
+
+
 def test_a_restart_is_another_run() -> None:
     assert pods.run(pod("a")) != pods.run(pod("a", restartCount=1))
 

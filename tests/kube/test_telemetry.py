@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from prometheus_client import generate_latest
 
@@ -12,7 +13,7 @@ from aiservice.kube.telemetry import Telemetry
 MINE = {"exported_namespace": "shop", "service": "fraud"}
 
 
-def status(ready: str) -> AIServiceStatus:
+def status(ready: Literal["True", "False"]) -> AIServiceStatus:
     condition = Condition(
         type="Ready", status=ready, reason="Why", message="", last_transition_time=datetime(2026, 1, 1, tzinfo=UTC), observed_generation=1
     )

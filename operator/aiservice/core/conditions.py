@@ -69,7 +69,7 @@ def conditions(state: RolloutStatus, wanted: str, seen: Observed, generation: in
         stalled = said("Stalled", False, "NoObstacle", "nothing waits for a person")
     where = {
         Phase.PENDING: "the first revision is being loaded",
-        Phase.PREPARING: f"{state.candidate} is being loaded",
+        Phase.PREPARING: f"{state.candidate} is being loaded{f': {candidate.message}' if candidate.message and not candidate.ready else ''}",
         Phase.REPLAYING: f"{state.candidate} answers recorded requests",
         Phase.PROGRESSING: f"{state.candidate} has {state.weight} % of the requests",
         Phase.HOLDING: f"{state.candidate} waits for evidence at {state.weight} %",

@@ -68,17 +68,32 @@ def words(pod: Manifest) -> str:
         if c["type"] == "PodScheduled" and c["status"] == "False":
             return f"cannot be scheduled: {c.get('message', c.get('reason', ''))}"
     for state in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
-        waiting, ended = state.get("state", {}).get("waiting"), state.get("lastState", {}).get("terminated")
-        last = (
-            f"; it ended {state.get('restartCount', 0)} times, last with status {ended.get('exitCode')}: {ended.get('message', '').strip()[-300:]}"
-            if ended
-            else ""
-        )
-        if waiting and waiting.get("reason") in LOUD:
-            return f"{state['name']}: {waiting['reason']}: {waiting.get('message', '')[:300]}{last}"
-        if ended:
-            return f"{state['name']}{last}"
+        waiting = state.get("state", {}).get("waiting", {})
+        said = [f"{waiting['reason']}: {waiting.get('message', '')[:300]}"] if waiting.get("reason") in LOUD else []
+        said += _ends(state)
+        if said:
+            return f"{state['name']}: {'; '.join(said)}"
     return f"{status.get('phase', 'Unknown').lower()}, not ready yet"
+
+
+def _ends(state: Manifest) -> list[str]:
+    """How often a container ended, how it did the last time, and its last words."""
+    now, before = (state.get(which, {}).get("terminated", {}) for which in ("state", "lastState"))
+    ended = now if now.get("exitCode") else before
+    if not ended:
+        return []
+    said = " ".join(ended.get("message", "").split())[-300:] or "it said nothing"
+    how = f"with status {ended.get('exitCode')}: {said}"
+    if ended.get("reason") == "OOMKilled":
+        how = "killed for its memory (OOMKilled): realTime.resources.limits.memory is too little for it"
+    return [f"it ended {state.get('restartCount', 0) + (ended is now)} times, last {how}"]
+
+
+def absent(service: Manifest) -> str:
+    """What KServe says of an InferenceService that has no pod: a quota, a webhook, a policy, a Secret that is not there."""
+    said = {c["type"]: c for c in service.get("status", {}).get("conditions", ()) if c["status"] == "False" and c.get("message")}
+    found = said.get("PredictorReady") or said.get("Ready")
+    return f"it has no pod: {found.get('reason', '')}: {found['message']}" if found else "it has no pod yet"
 
 
 def running(

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -20,7 +20,7 @@ from aiservice.api.status import AIServiceStatus, Decision
 from aiservice.core import names
 from aiservice.core.render.inference import TOKEN_KEY
 from aiservice.core.render.meta import meta
-from aiservice.core.world import Command, Manifest, Observed, Obstacle, Place, Plan, Totals, Verb
+from aiservice.core.world import Command, Manifest, Observed, Obstacle, Place, Plan, Running, Totals, Verb
 from aiservice.kube import autoscalers, differ, pods, proxies, routes
 from aiservice.kube.cluster import Cluster, Rejected
 from aiservice.kube.probe import Probe
@@ -28,9 +28,10 @@ from aiservice.measure import golden, scrape
 from aiservice.measure.client import UNREACHABLE, Predictor
 from aiservice.measure.measures import Measures, slo
 
+INFERENCE_SERVICE = ("serving.kserve.io/v1beta1", "InferenceService")
 OWNED = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("serving.kserve.io/v1beta1", "InferenceService"),
+    INFERENCE_SERVICE,
     ("v1", "Service"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
@@ -79,9 +80,10 @@ class KubeWorld:
         self.silent = {}
         await asyncio.gather(*(self._verify(p) for p in self._pods if pods.ready(p) and pods.run(p) not in self._right))
         state = service.status.rollout
+        running = pods.running(self._pods, self._right, self._wrong, self._digests, self.silent)
         seen = Observed(
             now=datetime.now(UTC),
-            running=pods.running(self._pods, self._right, self._wrong, self._digests, self.silent),
+            running=running | await self._absent(service, running),
             routed=routes.weights(route, name, [r.name for r in service.status.revisions]),
             replay=self.measures.replayed,
             command=_command(self.annotations),
@@ -138,6 +140,18 @@ class KubeWorld:
         if differ.changed(live, wanted):
             done = await self.cluster.apply(wanted)
             self._applied[key] = (mark, done["metadata"]["resourceVersion"])
+
+    async def _absent(self, service: AIService, running: Mapping[str, Running]) -> dict[str, Running]:
+        """Why revisions have no pod."""
+        lacking = {
+            names.inference_service(self._service, r.name): r.name
+            for r in service.status.revisions
+            if not running.get(r.name, Running()).replicas
+        }
+        if not lacking:
+            return {}
+        found = await self.cluster.list(*INFERENCE_SERVICE, service.metadata.namespace, names.labels(self._service))
+        return {lacking[o["metadata"]["name"]]: Running(message=pods.absent(o)) for o in found if o["metadata"]["name"] in lacking}
 
     async def _ensure_token(self, service: AIService) -> str:
         """The Secret that opens the predictors' private endpoints to us; made once."""

@@ -8,11 +8,12 @@ from aiservice.core.world import Manifest
 
 
 def serving_runtime(image: str) -> Manifest:
-    """`image`: the predictor's."""
+    """`image`: the predictor's. The last words of one that crashes are the end of its log, so that the status can say them."""
     container: Manifest = {
         "name": CONTAINER,
         "image": image,
         "command": list(COMMAND),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [{"name": "http", "containerPort": HTTP_PORT}, {"name": "grpc", "containerPort": GRPC_PORT}],
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -1,4 +1,5 @@
-"""The operator on the test cluster: seconds from apply to the first answer, memory and CPU while nothing happens, writes to the API server.
+"""The operator on the test cluster: seconds from apply to the first answer and from a verdict to the last request of the candidate, memory and CPU while
+nothing happens, writes to the API server.
 
 make cluster deploy && .venv/bin/python benchmarks/control_plane.py [--services 1,50] [--idle 60]
 """
@@ -6,6 +7,7 @@ make cluster deploy && .venv/bin/python benchmarks/control_plane.py [--services 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 import statistics
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from aiservice.api.status import AIServiceStatus, Decision, DecisionKind  # noqa: E402
 from cluster.kube import PORT, SYSTEM, Kube, nodes, run  # noqa: E402
 from cluster.kube import ready as is_ready  # noqa: E402
 from local.machine import infer  # noqa: E402
+from sending import Counts  # noqa: E402
 
 
 @contextmanager
@@ -85,28 +89,68 @@ def _unready(kube: Kube, names: set[str]) -> set[str]:
     return {n for n in names if not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions.get(n, ()))}
 
 
-def first_answer(kube: Kube, repeats: int) -> list[float]:
-    out = []
+def first_answer(kube: Kube, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds from `kubectl apply` until Ready, and until the first answer through the gateway."""
+    ready, answered = [], []
     for i in range(repeats):
         name, began = f"quick-{i}", time.monotonic()
         kube.apply(service(kube, name))
         until_ready(kube, [name], 120)
+        ready.append(time.monotonic() - began)
         infer(f"http://127.0.0.1:{PORT}", kube.host(name), name)
-        out.append(time.monotonic() - began)
+        answered.append(time.monotonic() - began)
         kube.ctl("delete", "ais", name)
+    return ready, answered
+
+
+async def rolled_back(kube: Kube, scratch: Path, repeats: int) -> list[float]:
+    """Seconds from the decision to roll back until no client meets the candidate any more, which has half of the requests and fails."""
+    rollout: dict[str, Any] = {"replay": {"requests": 0}, "gates": {"errors": {"margin": "2%"}}, "steps": [{"weight": 50, "hold": "1h"}]}
+    kube.apply(kube.service("v1", **rollout))
+    await kube.until(is_ready, "v1 serves")
+    out = []
+    async with kube.traffic(clients=4, pause=0.005) as counts:
+        for i in range(repeats):
+            await asyncio.to_thread(kube.publish, scratch, f"bad-{i}", fails=5, bias=i / 1000)
+            await asyncio.to_thread(kube.apply, kube.service(f"bad-{i}", **rollout))
+            candidate = await kube.until(lambda s: s.rollout.candidate, "a candidate")
+            watching = asyncio.create_task(last_met(counts, candidate))
+            decided = await kube.until(decision(candidate), "rolled back")
+            out.append(max(0.0, await watching - decided.at.timestamp()))
     return out
+
+
+def decision(candidate: str) -> Callable[[AIServiceStatus], Decision | None]:
+    return lambda s: next((d for d in s.rollout.decisions if d.revision == candidate and d.kind is DecisionKind.ROLLED_BACK), None)
+
+
+async def last_met(counts: Counts, revision: str) -> float:
+    """When a client last had an answer of this revision: five seconds passed without another."""
+    seen, at = 0, 0.0
+    while not at or time.time() - at < 5:
+        if counts.by_revision[revision] != seen:
+            seen, at = counts.by_revision[revision], time.time()
+        await asyncio.sleep(0.005)
+    return at
+
+
+def told(what: str, seconds: list[float]) -> None:
+    print(f"{what}: median {statistics.median(seconds):.1f} s of {len(seconds)}, worst {max(seconds):.1f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", default="1,50", help="how many AIServices, a list")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds that are looked at while nothing happens")
-    parser.add_argument("--repeats", type=int, default=5, help="services of which the first answer is timed")
+    parser.add_argument("--repeats", type=int, default=5, help="first answers and rollbacks that are timed")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, namespace() as kube:
         kube.publish(Path(scratch), "v1")
-        seconds = first_answer(kube, asked.repeats)
-        print(f"apply -> Ready -> first answer: median {statistics.median(seconds):.1f} s of {len(seconds)}, worst {max(seconds):.1f} s")
+        ready, answered = first_answer(kube, asked.repeats)
+        told("apply -> Ready", ready)
+        told("apply -> first answer", answered)
+        told("decided to roll back -> the candidate's last request", asyncio.run(rolled_back(kube, Path(scratch), asked.repeats)))
+        kube.ctl("delete", "ais", "--all")
         made: list[str] = []
         for wanted in sorted(int(n) for n in asked.services.split(",")):
             pod, before, began = leader(), counters(leader()), time.monotonic()

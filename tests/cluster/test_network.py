@@ -75,10 +75,8 @@ async def test_the_gateway_leads_to_inference_and_nothing_else(kube: Kube, tmp_p
     kube.publish(tmp_path, "v1")
     kube.apply(kube.service("v1"))
     await kube.until(ready, "ready")
-    found = {
-        path: through_the_gateway(kube, path) for path in ("/v2/models/svc/ready", "/v1/models/svc", "/metrics", "/aiservice/v1/reservoir")
-    }
-    assert found == {"/v2/models/svc/ready": 200, "/v1/models/svc": 200, "/metrics": 404, "/aiservice/v1/reservoir": 404}
+    expected = {"/v2/models/svc/ready": 200, "/v1/models/svc": 200, "/openapi.json": 200, "/metrics": 404, "/aiservice/v1/reservoir": 404}
+    assert {path: through_the_gateway(kube, path) for path in expected} == expected
 
 
 async def test_replicas_stand_on_different_nodes(kube: Kube, tmp_path: Path) -> None:

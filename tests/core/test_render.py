@@ -119,7 +119,7 @@ def test_no_service_of_the_namespace_becomes_a_setting_of_the_predictor() -> Non
 
 def test_the_gateway_routes_what_clients_are_for_and_no_private_endpoint() -> None:
     paths = [m["path"]["value"] for m in one(made(), "HTTPRoute")["spec"]["rules"][0]["matches"]]
-    assert paths == ["/v2", "/v1/models"]
+    assert paths == ["/v2", "/v1/models", "/openapi.json"]
 
 
 def test_a_secret_is_named_never_copied() -> None:

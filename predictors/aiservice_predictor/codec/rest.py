@@ -16,6 +16,8 @@ MAX_CONTAINERS = 2**20
 """Each takes about 100 bytes of memory for as few as 3 of JSON."""
 SMALL = 2**20
 """Bytes of JSON that cannot take too much memory, whatever they say."""
+MAX_ID = 256
+"""Characters of a request's id."""
 _BINARY = "binary_data"
 
 
@@ -130,8 +132,8 @@ def _id(head: dict[str, Any]) -> str:
     found = head.get("id")
     if found is None:
         return ""
-    if not isinstance(found, str) or len(found) > 256:
-        raise Invalid(f"id must be a text of at most 256 characters, got {brief(found)}")
+    if not isinstance(found, str) or len(found) > MAX_ID:
+        raise Invalid(f"id must be a text of at most {MAX_ID} characters, got {brief(found)}")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from aiservice.api.runtime import REPLAY_HEADER
-from aiservice_predictor import VERSION
+from aiservice_predictor import VERSION, openapi
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure, Forbidden, Invalid, MethodNotAllowed, NotFound, UnsupportedEncoding
@@ -124,6 +124,8 @@ class Routes:
             f"/v2/models/{name}": self._model_metadata,
         }
         self._fetches = {path: Fetch(_json(get)) for path, get in gets.items()}
+        description = openapi.document(plane.config, plane.signature)
+        self._fetches[openapi.PATH] = Fetch(lambda: (200, description))
         self._fetches["/metrics"] = Fetch(lambda: (200, plane.exposition.text()), _METRICS)
 
     def prepare(self, head: Head) -> None:

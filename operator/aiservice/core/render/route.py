@@ -11,8 +11,8 @@ from aiservice.core.render.meta import meta
 from aiservice.core.world import Manifest, Place
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
-PATHS = ("/v2", "/v1/models")
-"""What clients are for; the private endpoints and /metrics are not reached through the gateway."""
+PATHS = ("/v2", "/v1/models", "/openapi.json")
+"""What clients are for, and the document that describes it; the private endpoints and /metrics are not reached through the gateway."""
 
 
 def _route(owner: AIService, kind: str, rule: Manifest, place: Place) -> Manifest:

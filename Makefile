@@ -21,6 +21,9 @@ check: setup ## Format, lint, types, import contracts, generated files
 test: setup ## All tests; ARGS="tests/core -k replay" for some
 	@$(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
 
+test-go: setup ## grpc-go and h2spec against the predictor (needs Go; built once, minutes)
+	@$(PY) -m pytest -q -m go tests/predictor $(ARGS)
+
 fmt: setup ## Format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix-only -q .
 
@@ -60,4 +63,4 @@ cluster-down: ## End that cluster
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean
+.PHONY: help setup demo check test test-go fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean

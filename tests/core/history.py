@@ -13,6 +13,7 @@ from aiservice.api.service import AIService
 from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import AIServiceStatus, Cursor, Pairs, ReplayStatus, Stratum, Template
 from aiservice.core import names
+from aiservice.core.ends import journalled
 from aiservice.core.plan import live, plan, replay_task, shares
 from aiservice.core.rollout import advance
 from aiservice.core.world import Command, Observed, Plan, Running, Totals
@@ -117,9 +118,8 @@ class Numbers:
         state = advance(old.rollout, self.wanted, self.body, seen)
         templates = {r.name: r.template for r in old.revisions} | {self.wanted: self.template}
         revisions = live(state, seen, templates, shares(state, seen), {r.name: r for r in old.revisions})
-        new = tuple(d for d in state.decisions if d not in old.rollout.decisions)
         status = AIServiceStatus(revisions=revisions, rollout=state)
-        return Plan((), status, replay_task(state, self.body.rollout.replay.requests), new)
+        return Plan((), status, replay_task(state, self.body.rollout.replay.requests), journalled(state, old.rollout))
 
     def _binomial(self, n: int, p: float) -> int:
         return int(self.draws.binomial(n, p)) if n and p else 0

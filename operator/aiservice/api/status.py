@@ -1,4 +1,7 @@
-"""What an AIService is: its status, complete enough that any controller can go on from it."""
+"""What an AIService is: its status, complete enough that any controller can go on from it.
+
+Lists are made by factories: pydantic copies a default list deeply for each new object, which a reconcile makes many of.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ class ReplayStatus(ApiModel):
     complete: bool = False
     numeric: bool = False
     """Decisions are numbers: agreement is a share, not a Dice coefficient."""
-    strata: Annotated[list[Stratum], Field(max_length=64)] = []
+    strata: Annotated[list[Stratum], Field(max_length=64)] = Field(default_factory=list)
     errors: Pairs = Pairs()
     latency: Pairs = Pairs()
     reference: Pairs = Pairs()
@@ -241,23 +244,23 @@ class RolloutStatus(ApiModel):
     """The candidate has not been ready since."""
     requests: Count = 0
     """Client requests that reached the candidate."""
-    gates: Annotated[list[GateStatus], Field(max_length=16)] = []
+    gates: Annotated[list[GateStatus], Field(max_length=16)] = Field(default_factory=list)
     replay: ReplayStatus | None = None
     metric: QualityMetric | None = None
     """What the quality evidence below was counted for."""
-    errors: Annotated[list[Arms], Field(max_length=10)] = []
+    errors: Annotated[list[Arms], Field(max_length=10)] = Field(default_factory=list)
     """Evidence of each step."""
-    latency: Annotated[list[Arms], Field(max_length=10)] = []
+    latency: Annotated[list[Arms], Field(max_length=10)] = Field(default_factory=list)
     quality: Pairs = Pairs()
     quality_arms: Arms = Arms()
     split: tuple[int, int] = (0, 0)
     """Requests in this step: candidate, stable."""
-    cursors: Annotated[dict[str, Cursor], Field(max_length=4096)] = {}
-    labels: Annotated[dict[str, int], Field(max_length=4096)] = {}
+    cursors: Annotated[dict[str, Cursor], Field(max_length=4096)] = Field(default_factory=dict)
+    labels: Annotated[dict[str, int], Field(max_length=4096)] = Field(default_factory=dict)
     """Run of a predictor -> last label that was counted."""
-    retired: Annotated[list[Retired], Field(max_length=16)] = []
-    rejected: Annotated[list[Rejection], Field(max_length=20)] = []
-    decisions: Annotated[list[Decision], Field(max_length=20)] = []
+    retired: Annotated[list[Retired], Field(max_length=16)] = Field(default_factory=list)
+    rejected: Annotated[list[Rejection], Field(max_length=20)] = Field(default_factory=list)
+    decisions: Annotated[list[Decision], Field(max_length=20)] = Field(default_factory=list)
     """The journal, newest last."""
     handled: Annotated[str, Field(max_length=64)] = ""
     """Id of the last command that was carried out."""
@@ -280,6 +283,6 @@ class AIServiceStatus(ApiModel):
     observed_generation: Count = 0
     url: Annotated[str, Field(max_length=1024)] | None = None
     """Where clients send requests."""
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
-    revisions: Annotated[list[RevisionStatus], Field(max_length=16)] = []
-    rollout: RolloutStatus = RolloutStatus()
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(default_factory=list)
+    revisions: Annotated[list[RevisionStatus], Field(max_length=16)] = Field(default_factory=list)
+    rollout: RolloutStatus = Field(default_factory=RolloutStatus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from aiservice.api.spec import AIServiceSpec
 from aiservice.api.status import Decision, DecisionKind, Phase, Rejection, Retired, RolloutStatus
@@ -54,6 +55,12 @@ def decide(
         seconds=max(0.0, (look.now - state.began).total_seconds()) if state.began else 0.0,
     )
     return state.model_copy(update={"decisions": [*state.decisions, line][-JOURNAL:]})
+
+
+def journalled(state: RolloutStatus, before: RolloutStatus) -> tuple[Decision, ...]:
+    """The lines that the journal has gained."""
+    last = before.decisions[-1] if before.decisions else None
+    return tuple(takewhile(lambda line: line is not last, reversed(state.decisions)))[::-1]
 
 
 def retire(state: RolloutStatus, revision: str, until: datetime, *, warm: bool = False) -> list[Retired]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import ceil, log, log1p
 
 from aiservice.api.status import Pairs, Stratum, Verdict
-from aiservice.core.evidence import LOOKS_TO_FAIL, Finding, log_mean
+from aiservice.core.evidence import LOOKS_TO_FAIL, Finding, edge, log_mean
 
 BETS = (0.01, 0.03, 0.1, 0.3, 0.6, 0.97)
 """Parts of the largest bet that survives every outcome; equal weights."""
@@ -52,17 +52,8 @@ def difference(pairs: Pairs, d: float) -> Outcomes:
 
 def bound(pairs: Pairs, alpha: float, side: int) -> float:
     """The difference nearest to the estimate that the evidence rejects (side=+1: lower bound, -1: upper bound)."""
-    need, outer = log(1 / alpha), -0.9999 if side > 0 else 0.9999
     inner = (pairs.candidate_only - pairs.stable_only) / pairs.total if pairs.total else 0.0
-    if log_e(difference(pairs, outer), side) < need:
-        return -1.0 if side > 0 else 1.0
-    for _ in range(30):
-        middle = (inner + outer) / 2
-        if log_e(difference(pairs, middle), side) >= need:
-            outer = middle
-        else:
-            inner = middle
-    return outer
+    return edge(lambda d: log_e(difference(pairs, d), side), log(1 / alpha), inner, -0.9999 * side, -1.0 * side)
 
 
 def judge(

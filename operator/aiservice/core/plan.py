@@ -8,6 +8,7 @@ from aiservice.api.service import AIService
 from aiservice.api.status import AIServiceStatus, Phase, RevisionStatus, Role, RolloutStatus, Template
 from aiservice.core import gates, names, rollout
 from aiservice.core.conditions import conditions, keep_times
+from aiservice.core.ends import journalled
 from aiservice.core.render import everything
 from aiservice.core.world import Observed, Plan, ReplayTask, Running
 
@@ -28,7 +29,6 @@ def plan(service: AIService, seen: Observed) -> Plan:
     templates = {r.name: r.template for r in old.revisions} | {wanted: made_from}
     weights = shares(state, seen)
     revisions = live(state, seen, templates, weights, {r.name: r for r in old.revisions})
-    new_lines = tuple(d for d in state.decisions if d not in old.rollout.decisions)
     status = AIServiceStatus(
         observed_generation=service.metadata.generation,
         url=seen.url or old.url,
@@ -40,7 +40,7 @@ def plan(service: AIService, seen: Observed) -> Plan:
         objects=everything(service, revisions, seen.place),
         status=status,
         replay=replay_task(state, service.spec.rollout.replay.requests),
-        decisions=new_lines,
+        decisions=journalled(state, old.rollout),
         requeue=next_look(state, weights, seen),
     )
 

@@ -142,8 +142,7 @@ def _undecided(found: list[GateStatus]) -> set[str]:
     return {g.name for g in found if g.verdict is Verdict.UNDECIDED}
 
 
-def _words(state: RolloutStatus, look: Look, names: Container[str] | None = None) -> str:
-    found = gates.now(look.spec.rollout, state)
+def _words(found: list[GateStatus], names: Container[str] | None = None) -> str:
     return "; ".join(f"{g.name}: {g.message}" for g in found if names is None or g.name in names)
 
 
@@ -157,7 +156,7 @@ def _hold(state: RolloutStatus, look: Look, waiting: set[str], where: str) -> Ro
     """Said once; the rollout goes on by itself when the evidence comes."""
     if state.phase is Phase.HOLDING:
         return state
-    text = f"{where}: {_words(state, look, waiting)}"
+    text = f"{where}: {_words(gates.now(look.spec.rollout, state), waiting)}"
     state = ends.decide(state, look, DecisionKind.INSUFFICIENT_EVIDENCE, "Undecided", text, gate=min(waiting))
     return state.model_copy(update={"phase": Phase.HOLDING})
 
@@ -174,11 +173,10 @@ def _replay(state: RolloutStatus, look: Look) -> RolloutStatus:
     if not complete:
         return state
     waiting = _undecided(found) - {"quality"}
-    if not waiting:
-        return _enter(state, look, 0, "ReplayPassed", _words(state, look))
-    if look.spec.rollout.insufficient_evidence is InsufficientEvidence.PROMOTE:
-        return _enter(state, look, 0, "InsufficientEvidence", _words(state, look, waiting))
-    return _hold(state, look, waiting, "replay")
+    if waiting and look.spec.rollout.insufficient_evidence is InsufficientEvidence.HOLD:
+        return _hold(state, look, waiting, "replay")
+    words = _words(gates.now(look.spec.rollout, state), waiting or None)
+    return _enter(state, look, 0, "InsufficientEvidence" if waiting else "ReplayPassed", words)
 
 
 def _enter(state: RolloutStatus, look: Look, step: int, reason: str, message: str) -> RolloutStatus:
@@ -212,10 +210,11 @@ def _progress(state: RolloutStatus, look: Look) -> RolloutStatus:
     reason = "InsufficientEvidence" if waiting else "AllGatesPassed"
     if state.step + 1 == len(steps) and look.spec.rollout.promotion is Promotion.MANUAL:
         return state if state.phase is Phase.PAUSED else state.model_copy(update={"phase": Phase.PAUSED})
-    words = _words(state, look, waiting or None)
+    found = gates.now(look.spec.rollout, state)
+    words = _words(found, waiting or None)
     if state.step + 1 < len(steps):
         return _enter(state, look, state.step + 1, reason, words)
-    return _promoted(state.model_copy(update={"gates": gates.now(look.spec.rollout, state)}), look, reason, words)
+    return _promoted(state.model_copy(update={"gates": found}), look, reason, words)
 
 
 def _command(state: RolloutStatus, look: Look, verb: Verb) -> RolloutStatus:

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "secret-token"
+PATIENCE = 30.0
+"""Seconds until something must have happened; a healthy machine needs a tenth."""
 
 
 class Served:
@@ -36,6 +39,17 @@ class Served:
                 return float(found.rpartition(" ")[2])
         raise AssertionError(f"no {line} in /metrics")
 
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Return once it holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, what
+            time.sleep(0.01)
+
+    def until_called(self, times: int = 1) -> None:
+        """Return once the model has been called so often; the last call may still run."""
+        self.until(lambda: self.metric("aiservice_batch_rows_count") >= times, "the model was not called")
+
     def memory(self) -> int:
         """Resident bytes."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -43,7 +57,7 @@ class Served:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(seconds)
 
 

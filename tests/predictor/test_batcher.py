@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
+from local.machine import until
 
 
 def request(*values: int) -> Tensors:
@@ -44,15 +45,17 @@ async def submit(batcher: Batcher, inputs: Tensors, rows: int, seconds: float) -
 
 
 class Doubler:
-    """y = 2 x; fails where x is negative; remembers the rows of each call."""
+    """y = 2 x; fails where x is negative; remembers the rows of each call. `held`: a call ends when it is let go."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, *, held: bool = False) -> None:
         self.calls: list[int] = []
-        self.seconds = seconds
+        self.let_go = threading.Event()
+        if not held:
+            self.let_go.set()
 
     def __call__(self, inputs: Tensors) -> Tensors:
         self.calls.append(len(inputs["x"]))
-        time.sleep(self.seconds)
+        assert self.let_go.wait(60)
         if (inputs["x"] < 0).any():
             raise ModelFailed("negative")
         return {"y": inputs["x"] * 2}
@@ -87,9 +90,10 @@ async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> N
     batcher = Batcher(model, Limits(max_rows=8), Metrics())
     await answers(batcher, [[n] for n in range(20)])
     assert model.calls == [8, 8, 4]
-    start = time.perf_counter()
-    await answers(batcher, [[1]])
-    assert time.perf_counter() - start < 0.1
+    task = asyncio.create_task(submit(batcher, request(1), 1, 5))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert task.done()
     batcher.close()
 
 
@@ -136,9 +140,11 @@ async def test_a_model_that_merges_rows_is_run_one_by_one_from_then_on() -> None
 
 
 async def test_the_queue_is_bounded() -> None:
-    batcher = Batcher(Doubler(0.1), Limits(max_rows=1, queue=3, inline=False), Metrics())
-    first = asyncio.create_task(submit(batcher, request(0), 1, 5))
-    await asyncio.sleep(0.03)
+    model = Doubler(held=True)
+    batcher = Batcher(model, Limits(max_rows=1, queue=3, inline=False), Metrics())
+    first = asyncio.create_task(submit(batcher, request(0), 1, 60))
+    await until(lambda: model.calls == [1], "not called")
+    asyncio.get_running_loop().call_later(0.05, model.let_go.set)
     found = await answers(batcher, [[1], [2], [3], [4], [5]])
     assert [isinstance(f, Overloaded) for f in found] == [False, False, False, True, True]
     assert (await first)["y"].tolist() == [0]
@@ -147,54 +153,55 @@ async def test_the_queue_is_bounded() -> None:
 
 
 async def test_a_deadline_passes_while_waiting_and_while_running() -> None:
-    model = Doubler(0.15)
+    model = Doubler(held=True)
     batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
     running = asyncio.create_task(submit(batcher, request(1), 1, 0.05))
     waiting = asyncio.create_task(submit(batcher, request(2), 1, 0.05))
     for task in (running, waiting):
         with pytest.raises(Late, match=r"0\.05 seconds"):
             await task
-    await asyncio.sleep(0.2)
+    model.let_go.set()
+    await until(batcher.idle, "never idle")
     assert model.calls == [1], "the second was never run"
-    assert batcher.idle()
     batcher.close()
 
 
 async def test_a_call_that_runs_on_is_seen_and_close_answers_who_waits_for_it() -> None:
-    batcher = Batcher(Doubler(0.2), Limits(max_rows=1, inline=False), Metrics())
-    tasks = [asyncio.create_task(submit(batcher, request(n), 1, 5)) for n in range(2)]
-    await asyncio.sleep(0.1)
-    assert 0.05 < batcher.running_for() < 1
+    model = Doubler(held=True)
+    batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
+    tasks = [asyncio.create_task(submit(batcher, request(n), 1, 60)) for n in range(2)]
+    assert batcher.running_for() == 0
+    await until(lambda: batcher.running_for() > 0.05, "not called")
     batcher.close()
     for task in tasks:
         with pytest.raises(Overloaded, match="is ending"):
             await task
     with pytest.raises(Overloaded, match="is ending"):
         await submit(batcher, request(1), 1, 5)
+    model.let_go.set()
 
 
 async def test_a_cancelled_request_leaves_the_queue() -> None:
-    model = Doubler(0.1)
+    model = Doubler(held=True)
     batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
-    first = asyncio.create_task(submit(batcher, request(1), 1, 5))
-    second = asyncio.create_task(submit(batcher, request(2), 1, 5))
-    await asyncio.sleep(0.02)
+    first = asyncio.create_task(submit(batcher, request(1), 1, 60))
+    second = asyncio.create_task(submit(batcher, request(2), 1, 60))
+    await until(lambda: model.calls == [1], "not called")
     second.cancel()
+    model.let_go.set()
     await first
-    await asyncio.sleep(0.02)
-    assert batcher.idle()
+    await until(batcher.idle, "never idle")
     assert model.calls == [1]
     batcher.close()
 
 
 async def test_a_long_call_leaves_the_loop_free_and_a_short_one_stays_in_it() -> None:
-    model = Doubler(0.2)
+    model = Doubler(held=True)
     batcher = Batcher(model, Limits(inline=True), Metrics())
-    task = asyncio.create_task(submit(batcher, request(1), 1, 5))
-    await asyncio.sleep(0)
-    start = time.perf_counter()
-    await asyncio.sleep(0.01)
-    assert time.perf_counter() - start < 0.15
+    task = asyncio.create_task(submit(batcher, request(1), 1, 60))
+    await until(lambda: model.calls == [1], "not called")
+    assert not task.done()
+    model.let_go.set()
     await task
     batcher.close()
 

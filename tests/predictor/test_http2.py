@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,10 +175,8 @@ def test_more_streams_than_allowed(classes: Served) -> None:
 def test_a_window_that_is_never_opened_ends(onnx: Callable[[bytes], Path]) -> None:
     with serving(onnx(models.classifier()), timeout=0.5) as served, Peer(served, {f.INITIAL_WINDOW_SIZE: 0}, timeout=20) as peer:
         peer.send(request(1, message("FP32", [1, 3], fp32_contents=[1, 3, 2]).SerializeToString()))
-        start = time.perf_counter()
         with pytest.raises(EOFError):
             peer.until(f.DATA)
-        assert time.perf_counter() - start < 15
 
 
 def test_requests_that_never_end_are_ended(onnx: Callable[[bytes], Path]) -> None:
@@ -199,8 +196,8 @@ def test_requests_that_never_end_are_ended(onnx: Callable[[bytes], Path]) -> Non
 
 def test_goaway_on_sigterm_and_open_streams_are_answered(onnx: Callable[[bytes], Path]) -> None:
     with serving(onnx(models.slow()), drain=20, batch_max_size=1) as served, Peer(served) as peer:
-        peer.send(request(1, message("INT64", [1], int64_contents=[3000]).SerializeToString()))
-        time.sleep(0.2)
+        peer.send(request(1, message("INT64", [1], int64_contents=[1000]).SerializeToString()))
+        served.until_called()
         served.signal()
         assert peer.ended_with() == f.NO_ERROR
         peer.send(request(3, message("INT64", [1], int64_contents=[1]).SerializeToString()))

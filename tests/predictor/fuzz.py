@@ -18,14 +18,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import orjson
 
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec import grpc as slow
 from aiservice_predictor.codec import rest, v1
 from aiservice_predictor.codec.grpc_raw import GrpcCodec
+from aiservice_predictor.codec.numbers import Numbers
 from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.rest_codec import RestCodec
-from aiservice_predictor.codec.tensors import Spec
+from aiservice_predictor.codec.tensors import Spec, from_json
 from aiservice_predictor.failures import Failure
 from aiservice_predictor.proto import messages
 from aiservice_predictor.signature import Signature
@@ -37,6 +39,7 @@ CORPUS = Path(__file__).with_name("corpus")
 SPECS = {"x": Spec("x", "FP32", (-1, 2))}
 SIGNATURE = Signature(SPECS, SPECS, Decision(kind=DecisionKind.CLASS, output="x"))
 REST = RestCodec("m", SIGNATURE, 100)
+NUMBERS = Numbers()
 GRPC = GrpcCodec("m", SIGNATURE, 100, lambda _: None)
 TOKENS = (
     b"\r\n", b"\n", b"\r\n\r\n", b":", b" ", b"\0", b"\xff", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"0\r\n\r\n", b"[", b"]",
@@ -79,6 +82,20 @@ def codec_grpc(data: bytes) -> None:
     found = outcome(lambda: GRPC.decode(data))
     full = outcome(lambda: slow.decode(SIGNATURE, 100, slow.parse(messages.ModelInferRequest, data)))
     assert found == full, (found, full)
+
+
+def codec_numbers(data: bytes) -> None:
+    """What is read without a Python object for each number is what is read with one."""
+    if not data.startswith(b"["):
+        return
+    for datatype in ("FP32", "FP64", "INT64"):
+        spec = Spec("x", datatype, (-1,))
+        for length in (data.count(b",") + 1, 0, 1):
+            fast = NUMBERS.read(spec, (length,), data)
+            if fast is not None:
+                full = from_json(spec, (length,), orjson.loads(data))
+                assert fast.dtype == full.dtype
+                assert fast.tobytes() == full.tobytes(), (fast, full)
 
 
 class _Transport:
@@ -175,7 +192,7 @@ def http2(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "json": codec_json, "binary": codec_binary, "v1": codec_v1, "grpc": codec_grpc, "http1": http1, "http2": http2,
+    "json": codec_json, "numbers": codec_numbers, "binary": codec_binary, "v1": codec_v1, "grpc": codec_grpc, "http1": http1, "http2": http2,
 }  # fmt: skip
 
 

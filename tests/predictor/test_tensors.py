@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from aiservice_predictor.codec.numbers import LONGEST, Numbers
 from aiservice_predictor.codec.tensors import DTYPES, FLOATS, Array, Spec, fits, from_bytes, from_json, shape_of, to_bytes, to_json
 from aiservice_predictor.failures import Invalid
 
@@ -160,3 +161,45 @@ def test_what_came_and_what_is_expected_is_said() -> None:
         fits(expected, "FP32", (3,))
     with pytest.raises(Invalid, match=r"axis 1 has 4, expected 3"):
         fits(expected, "FP32", (5, 4))
+
+
+NUMBERS = Numbers()
+LISTS = st.lists(
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(width=32, allow_nan=False, allow_infinity=False)
+    | st.integers(-(2**70), 2**70)
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["FP32", "FP64", "INT64", "INT32"]), LISTS | st.lists(st.integers(-(2**63), 2**64 - 1)))
+def test_numbers_that_are_read_at_once_are_those_that_are_read_one_by_one(datatype: str, values: list[float]) -> None:
+    given = Spec("x", datatype, (-1,))
+    text = b"[" + b",".join(str(v).encode() for v in values) + b"]"
+    found = NUMBERS.read(given, (len(values),), text)
+    try:
+        expected = from_json(given, (len(values),), orjson.loads(text))
+    except Invalid:
+        assert found is None
+        return
+    if found is not None:
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_usual_numbers_are_read_at_once() -> None:
+    assert NUMBERS.read(Spec("x", "FP32", (-1, 2)), (2, 2), b"[1.5, 2, -3e-2, 4]") is not None
+    assert NUMBERS.read(Spec("x", "INT64", (-1,)), (2,), b"[1, -9223372036854775808]") is not None
+
+
+@pytest.mark.parametrize(
+    ("datatype", "text"),
+    [
+        ("FP32", b"[1,null]"), ("FP32", b"[1,2"), ("FP32", b"[1,2]x"), ("FP32", b"[[1],[2]]"), ("FP32", b"[1,1e39]"), ("FP32", b"[1]"),
+        ("FP32", b"[1,true]"), ("INT64", b"[1,2.0]"), ("INT64", b"[1,9223372036854775808]"), ("INT8", b"[1,2]"),
+        ("FP32", b"[" + b"1," * (LONGEST // 2) + b"1]"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_flat_list_of_fitting_numbers_is_left_to_be_read_one_by_one(datatype: str, text: bytes) -> None:
+    assert NUMBERS.read(Spec("x", datatype, (-1,)), (2,), text) is None
+    assert NUMBERS.read(Spec("x", datatype, (-1,)), (1,), b"[1]") is not None or datatype == "INT8"

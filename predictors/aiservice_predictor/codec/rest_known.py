@@ -14,6 +14,7 @@ from secrets import token_hex
 
 import orjson
 
+from aiservice_predictor.codec.numbers import LONGEST, SHORTEST, Numbers
 from aiservice_predictor.codec.rest import SMALL, RestRequest, decode
 from aiservice_predictor.codec.tensors import Spec, Tensors, from_bytes, from_json
 from aiservice_predictor.signature import Signature
@@ -40,6 +41,7 @@ class Reader:
     def __init__(self, signature: Signature, max_rows: int) -> None:
         self._signature, self._max_rows = signature, max_rows
         self._token = token_hex(16)
+        self._numbers = Numbers()
         self._seen: set[bytes] = set()
         """Frames that came once."""
         self._json: dict[bytes, _Known] = {}
@@ -65,12 +67,15 @@ class Reader:
             if self._again(frame) and self._fits(frame, data=True) and len(request.inputs) == 1:
                 _remember(self._json, frame, self._known(request))
             return request
-        try:
-            data = orjson.loads(body[start:end])
-        except orjson.JSONDecodeError:
-            return decode(self._signature, self._max_rows, body)
+        text = body[start:end]
         ((spec, shape, _),) = known.inputs
-        return _like(known.request, {spec.name: from_json(spec, shape, data)}, id, len(body))
+        array = self._numbers.read(spec, shape, text) if SHORTEST <= len(text) <= LONGEST else None
+        if array is None:
+            try:
+                array = from_json(spec, shape, orjson.loads(text))
+            except orjson.JSONDecodeError:
+                return decode(self._signature, self._max_rows, body)
+        return _like(known.request, {spec.name: array}, id, len(body))
 
     def _from_binary(self, body: bytes, json_size: int) -> RestRequest:
         frame, id = _without_id(body[:json_size])

@@ -86,7 +86,10 @@ class Batcher:
         self._scheduled = False
         self._closed = False
         self._per_row = _NEVER
-        """Seconds; unknown before the first call, which so runs in the thread."""
+        """Seconds; unknown before a first call is quick, or slow in CPU time: until then calls run in the thread."""
+        self._clock: Callable[[], float] = perf_counter
+        """What calls are timed by. A pause that others force on us is not the model's fault, so a call that is slow by the clock counts
+        only if the next one is slow in CPU time: reading that costs as much as a row of a small model, and is done for that one alone."""
         self._by_row = limits.by_row
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
@@ -189,8 +192,7 @@ class Batcher:
             metrics.queue.observe(now - item.since)
         metrics.batch.observe(rows)
         if self._limits.inline and self._per_row * rows < QUICK:
-            results, seconds = self._execute(batch)
-            self._settle(batch, results, seconds / rows)
+            self._settle(batch, rows, *self._execute(batch))
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._waiting)))
@@ -214,24 +216,32 @@ class Batcher:
         self._running = []
         if self._closed:
             return
-        results, seconds = future.result()
-        self._settle(batch, results, seconds / rows)
+        self._settle(batch, rows, *future.result())
         if self._waiting and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
-    def _settle(self, batch: list[Waiting], results: list[Result], per_row: float) -> None:
-        self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
+    def _settle(self, batch: list[Waiting], rows: int, results: list[Result], seconds: float) -> None:
+        if seconds > QUICK and self._clock is perf_counter:
+            self._clock = thread_time
+        else:
+            self._learn(seconds / rows)
+            if seconds <= QUICK:
+                self._clock = perf_counter
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 
+    def _learn(self, per_row: float) -> None:
+        self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
+
     def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
-        """One result a request, in order, and the seconds of CPU that the model took: a pause that others force on us is not its fault."""
-        start = thread_time()
+        """One result a request, in order, and the seconds that the model took."""
+        clock = self._clock
+        start = clock()
         results = self._together(batch) if len(batch) > 1 else None
         if results is None:
             results = [self._alone(item) for item in batch]
-        return results, thread_time() - start
+        return results, clock() - start
 
     def _together(self, batch: list[Waiting]) -> list[Result] | None:
         """None where the stacked call failed, or its outputs do not have one row for each row."""

@@ -9,6 +9,8 @@ import numpy as np
 from aiservice.api.bundle import Decision, DecisionKind
 from aiservice_predictor.codec.tensors import Array, Tensors
 
+_NEAR = 64
+
 
 def decide(decision: Decision, outputs: Tensors) -> list[str]:
     """Outputs of one call -> one text a row: the class, `positive` or `negative`, or the number as Python writes it."""
@@ -41,9 +43,18 @@ def strata(decision: Decision, output: Array) -> tuple[Array, list[str]]:
         return (_column(decision, output) >= threshold).astype(np.int64), names
     rows = _rows(output)
     if rows.shape[1] == 1 and rows.dtype.kind != "f":
-        values, codes = np.unique(rows[:, 0], return_inverse=True)
-        return codes.reshape(-1), [_text(v) for v in values.tolist()]
+        return _coded(rows[:, 0])
     return rows.argmax(axis=1), [_name(decision, i) for i in range(rows.shape[1])]
+
+
+def _coded(values: Array) -> tuple[Array, list[str]]:
+    """Classes that are values themselves. Small integers near each other are told apart without sorting."""
+    if values.dtype.kind in "iu" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if high - low < _NEAR:
+            return (values - low).astype(np.int64), [str(n) for n in range(low, high + 1)]
+    found, codes = np.unique(values, return_inverse=True)
+    return codes.reshape(-1), [_text(v) for v in found.tolist()]
 
 
 def _classes(decision: Decision, output: Array) -> list[str]:

@@ -7,6 +7,7 @@ of those that were not drawn, some are kept for their decision, and marked as no
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -102,16 +103,25 @@ class Recorder:
         if not self._records:
             return
         total = len(self._seen)
-        sought = [c for c, s in strata.items() if self._thinning.sought(s, total)]
-        hits: list[int] = np.isin(codes, sought).cumsum().tolist() if sought else []
-        start = 0
-        for answer in answers:
-            shape, drawn = answer[3].shape, answer[5]
-            end = start + (shape[0] if shape else 1)
-            if end > start and (drawn or (hits and hits[end - 1] > (hits[start - 1] if start else 0))):
+        bounds = [0, *accumulate(a[3].shape[0] if a[3].ndim else 1 for a in answers)]
+        wanted = self._wanted(codes, strata, bounds)
+        for index, answer in enumerate(answers):
+            start, end = bounds[index], bounds[index + 1]
+            if end > start and (answer[5] or wanted[index]):
                 found: set[int] = set(codes[start:end].tolist())
                 self._keep(answer, min((strata[c] for c in found), key=self._seen.__getitem__), total)
-            start = end
+
+    def _wanted(self, codes: Array, strata: dict[int, str], bounds: list[int]) -> list[bool]:
+        """Of each answer, whether one of its rows has a decision that is sought for its own sake."""
+        sought = [c for c, s in strata.items() if self._thinning.sought(s, len(self._seen))]
+        if not sought:
+            return [False] * (len(bounds) - 1)
+        of_code = np.zeros(max(strata) + 1, dtype=np.bool_)
+        of_code[sought] = True
+        until = np.zeros(len(codes) + 1, dtype=np.int64)
+        np.cumsum(of_code[codes], out=until[1:])
+        found: list[bool] = (np.diff(until[bounds]) > 0).tolist()
+        return found
 
     def _keep(self, answer: _Answer, stratum: str, strata: int) -> None:
         id, at, inputs, output, rows, drawn = answer

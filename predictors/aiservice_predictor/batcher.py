@@ -29,6 +29,12 @@ QUICK = 0.0005
 _REMEMBERED = 0.8
 """How slowly a long call is forgotten: share of the remembered time that is left after each shorter one."""
 _NEVER = float("inf")
+_PER_CALL = 5e-6
+"""Seconds of a call, whatever it holds."""
+_SHORTEST = 1e-6
+"""Seconds beside that: what is less is not measured."""
+_MOST_ROWS = 1024
+"""In a quick call."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Limits:
     """How requests are queued and stacked."""
 
     max_rows: int = 32
+    """In one call that is not quick; a quick one takes more, since every call costs as much as ten rows of a small model."""
     max_delay: float = 0.0
     """Seconds."""
     queue: int = 256
@@ -85,11 +92,13 @@ class Batcher:
         self._since = 0.0
         self._scheduled = False
         self._closed = False
+        self._most_rows = limits.max_rows
+        """In the next call."""
         self._per_row = _NEVER
-        """Seconds; unknown before a first call is quick, or slow in CPU time: until then calls run in the thread."""
+        """Seconds beside _PER_CALL; while they are not known, calls run in the thread."""
         self._clock: Callable[[], float] = perf_counter
-        """What calls are timed by. A pause that others force on us is not the model's fault, so a call that is slow by the clock counts
-        only if the next one is slow in CPU time: reading that costs as much as a row of a small model, and is done for that one alone."""
+        """What calls are timed by. A pause that others force on us is not the model's fault, so where a call is slow by the clock, or slower
+        than expected, the next one's CPU time counts in its stead: reading that costs as much as a row of a small model."""
         self._by_row = limits.by_row
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
@@ -205,7 +214,7 @@ class Batcher:
         batch = [waiting.popleft()]
         if not self._by_row or not waiting:
             return batch
-        rows, most, uniform = batch[0].rows, self._limits.max_rows, self._limits.uniform
+        rows, most, uniform = batch[0].rows, self._most_rows, self._limits.uniform
         key = None if uniform else batch[0].key()
         while waiting and rows + waiting[0].rows <= most and (uniform or waiting[0].key() == key):
             batch.append(waiting.popleft())
@@ -222,17 +231,21 @@ class Batcher:
             self._loop.call_soon(self._pump)
 
     def _settle(self, batch: list[Waiting], rows: int, results: list[Result], seconds: float) -> None:
-        if seconds > QUICK and self._clock is perf_counter:
-            self._clock = thread_time
-        else:
-            self._learn(seconds / rows)
-            if seconds <= QUICK:
-                self._clock = perf_counter
+        self._learn(rows, seconds)
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 
-    def _learn(self, per_row: float) -> None:
+    def _learn(self, rows: int, seconds: float) -> None:
+        """From how long a call took."""
+        expected = _PER_CALL + self._per_row * rows
+        if self._clock is perf_counter and seconds > min(QUICK, 2 * expected):
+            self._clock = thread_time
+            return
+        self._clock = perf_counter if seconds <= QUICK else thread_time
+        per_row = max(_SHORTEST, seconds - _PER_CALL) / rows
         self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
+        if self._limits.inline:
+            self._most_rows = max(self._limits.max_rows, min(_MOST_ROWS, int(QUICK / self._per_row)))
 
     def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
         """One result a request, in order, and the seconds that the model took."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiservice_predictor.batcher import Batcher, Limits, Waiting
+from aiservice_predictor.batcher import QUICK, Batcher, Limits, Waiting
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
@@ -87,7 +87,7 @@ def test_each_request_gets_its_own_answer_and_no_neighbours_failure(
 
 async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> None:
     model = Doubler()
-    batcher = Batcher(model, Limits(max_rows=8), Metrics())
+    batcher = Batcher(model, Limits(max_rows=8, inline=False), Metrics())
     await answers(batcher, [[n] for n in range(20)])
     assert model.calls == [8, 8, 4]
     task = asyncio.create_task(submit(batcher, request(1), 1, 5))
@@ -95,6 +95,24 @@ async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> N
         await asyncio.sleep(0)
     assert task.done()
     batcher.close()
+
+
+async def test_quick_calls_take_more_rows_and_slow_ones_do_not() -> None:
+    class Busy(Doubler):
+        def __call__(self, inputs: Tensors) -> Tensors:
+            end = time.thread_time() + 2 * QUICK
+            while time.thread_time() < end:
+                pass
+            return super().__call__(inputs)
+
+    quick, slow = Doubler(), Busy()
+    for model in (quick, slow):
+        batcher = Batcher(model, Limits(max_rows=8), Metrics())
+        for _ in range(20):
+            await answers(batcher, [[n] for n in range(64)])
+        batcher.close()
+    assert max(quick.calls) > 8
+    assert max(slow.calls) == 8
 
 
 async def test_a_delay_waits_for_more() -> None:

@@ -116,7 +116,7 @@ class Batching(ApiModel):
     )
 
     max_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Most rows in one call; 1 switches batching off. Default: 32."""
+    """Most rows in one call; one that takes less than half a millisecond may have more. 1 switches batching off. Default: 32."""
 
     max_delay: Duration = "0ms"
     """How long a request may wait for others. 0ms takes what is waiting and never waits. Default: 0ms."""

@@ -42,7 +42,9 @@ class Limits:
     """How requests are queued and stacked."""
 
     max_rows: int = 32
-    """In one call that is not quick; a quick one takes more, since every call costs as much as ten rows of a small model."""
+    """In one call."""
+    stretch: bool = True
+    """Whether a quick call takes more: every call costs as much as ten rows of a small model."""
     max_delay: float = 0.0
     """Seconds."""
     queue: int = 256
@@ -244,7 +246,7 @@ class Batcher:
         self._clock = perf_counter if seconds <= QUICK else thread_time
         per_row = max(_SHORTEST, seconds - _PER_CALL) / rows
         self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
-        if self._limits.inline:
+        if self._limits.inline and self._limits.stretch:
             self._most_rows = max(self._limits.max_rows, min(_MOST_ROWS, int(QUICK / self._per_row)))
 
     def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:

@@ -40,10 +40,11 @@ class DataPlane:
         self.open = 0
         """Requests that are not answered yet."""
         limits = Limits(
-            max_rows=config.batch_max_size,
+            max_rows=config.batch_max_size or Limits.max_rows,
+            stretch=config.batch_max_size is None,
             max_delay=config.batch_max_delay,
             queue=config.queue,
-            by_row=loaded.by_row and config.batch_max_size > 1,
+            by_row=loaded.by_row and config.batch_max_size != 1,
             inline=loaded.signature.fixed_rows and loaded.model.steady,
             uniform=loaded.signature.fixed_rows,
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_each_request_gets_its_own_answer_and_no_neighbours_failure(
 
 async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> None:
     model = Doubler()
-    batcher = Batcher(model, Limits(max_rows=8, inline=False), Metrics())
+    batcher = Batcher(model, Limits(max_rows=8, stretch=False), Metrics())
     await answers(batcher, [[n] for n in range(20)])
     assert model.calls == [8, 8, 4]
     task = asyncio.create_task(submit(batcher, request(1), 1, 5))
@@ -113,6 +114,15 @@ async def test_quick_calls_take_more_rows_and_slow_ones_do_not() -> None:
         batcher.close()
     assert max(quick.calls) > 8
     assert max(slow.calls) == 8
+
+
+async def test_a_size_that_was_asked_for_is_kept_by_quick_calls_as_well() -> None:
+    model = Doubler()
+    batcher = Batcher(model, Limits(max_rows=8, stretch=False), Metrics())
+    for _ in range(20):
+        await answers(batcher, [[n] for n in range(64)])
+    batcher.close()
+    assert max(model.calls) == 8
 
 
 async def test_a_delay_waits_for_more() -> None:

@@ -54,7 +54,8 @@ class PredictorConfig(ApiModel):
     """Bearer token of the private endpoints; empty closes them."""
     reservoir_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20
     """Most memory for recorded requests; 0 records nothing."""
-    batch_max_size: Annotated[int, Field(ge=1)] = 32
+    batch_max_size: Annotated[int, Field(ge=1)] | None = None
+    """Most rows in one call of the model; None: 32, or as many as it does in half a millisecond if that is more."""
     batch_max_delay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Seconds."""
     timeout: Annotated[float, Field(gt=0)] = 10.0

@@ -115,8 +115,8 @@ class Batching(ApiModel):
         ),
     )
 
-    max_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    """Most rows in one call; one that takes less than half a millisecond may have more. 1 switches batching off. Default: 32."""
+    max_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Most rows in one call; 1 switches batching off. Default: 32, or as many as the model does in half a millisecond if that is more."""
 
     max_delay: Duration = "0ms"
     """How long a request may wait for others. 0ms takes what is waiting and never waits. Default: 0ms."""
@@ -135,7 +135,7 @@ class RealTime(ApiModel):
     """Processor and memory of each. Default: requests of 500m and 256Mi, no limits."""
 
     batching: Batching = Batching()
-    """How requests share a call of the model. Default: up to 32 rows, no waiting."""
+    """How requests share a call of the model. Default: up to 32 rows, more of a quick model, no waiting."""
 
     timeout: Duration = "10s"
     """A request that has no answer by then gets 504. Default: 10s."""

@@ -19,7 +19,6 @@ PARTS = {"operator": "keda", "adapter": "keda-metrics-apiserver", "webhooks": "k
 PATHS = {"operator": "/keda", "adapter": "/keda-adapter", "webhooks": "/keda-admission-webhooks"}
 PROGRAM = Program(MODULE, tuple(f"{MODULE}/cmd/{name}" for name in PARTS), (f"{MODULE}/version.Version={{version}}",))
 PROMETHEUS = HERE / "manifests" / "prometheus.yaml"
-PUBLISHED = "docker.io/prom/prometheus:v3.5.0"
 DEPLOYMENTS = ("keda-operator", "keda-metrics-apiserver", "keda-admission", "prometheus")
 
 
@@ -29,7 +28,7 @@ def recipe(settings: Settings) -> str:
 
 def install(settings: Settings) -> None:
     """Its own manifests; in build mode its three programs as images."""
-    prometheus = PUBLISHED
+    prometheus = f"docker.io/prom/prometheus:{settings.versions['images']['prometheus']}"
     if settings.images == "build":
         built = programs(settings, [PROGRAM])
         made = [images.build(images.Image(_tag(settings, PARTS[n]), str(built[n]), PATHS[n], user="65532")) for n in PARTS]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +17,8 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError, NotFoundError, Re
 from aiservice.core.world import Manifest
 
 FIELD_MANAGER = "aiservice"
+ABSENT = 20.0
+"""Seconds for which it is believed that the API server does not know a kind."""
 
 
 class Rejected(Exception):
@@ -32,6 +36,9 @@ class Cluster:
         self._wrote = wrote
         self._api: client.ApiClient | None = None
         self._dynamic: Any = None
+        self._searching = asyncio.Lock()
+        self._known: dict[tuple[str, str], Any] = {}
+        self._absent: dict[tuple[str, str], float] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -69,7 +76,11 @@ class Cluster:
             resource = await self._resource(api_version, kind)
         except ResourceNotFoundError:
             return []
-        found = _plain(await resource.get(namespace=namespace, label_selector=selector))
+        try:
+            found = _plain(await resource.get(namespace=namespace, label_selector=selector))
+        except NotFoundError:
+            self._known.pop((api_version, kind), None)  # its CRD is gone
+            return []
         return [{"apiVersion": api_version, "kind": kind, **item} for item in found["items"]]
 
     async def apply(self, manifest: Manifest) -> Manifest:
@@ -149,7 +160,20 @@ class Cluster:
         self._wrote("apply", f"{kind}/status")
 
     async def _resource(self, api_version: str, kind: str) -> Any:
-        return await self._dynamic.resources.get(api_version=api_version, kind=kind)
+        """Found once and kept; a kind that is not there is looked for again after a while. Raises ResourceNotFoundError.
+
+        One search at a time: the client's own cache is emptied by each search in vain, under the feet of the others.
+        """
+        key = (api_version, kind)
+        async with self._searching:
+            if key not in self._known and time.monotonic() - self._absent.get(key, -ABSENT) >= ABSENT:
+                try:
+                    self._known[key] = await self._dynamic.resources.get(api_version=api_version, kind=kind)
+                except ResourceNotFoundError:
+                    self._absent[key] = time.monotonic()
+            if key not in self._known:
+                raise ResourceNotFoundError(f"{api_version} {kind}")
+            return self._known[key]
 
 
 def _plain(found: Any) -> Manifest:

@@ -59,7 +59,7 @@ def _flat(datatype: str, array: Array) -> bytes:
 def _rows(datatype: str, array: Array) -> list[bytes]:
     """Array with a row axis -> the text of each row's values, flat."""
     if datatype == "BYTES":
-        return [_flat(datatype, row) for row in array]
+        return [_flat(datatype, array[n : n + 1]) for n in range(len(array))]
     values = to_json(datatype, array)
     if not values.size:
         return [b""] * len(array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,16 +18,23 @@ from aiservice.api.spec import AIServiceSpec
 
 DURATIONS = st.sampled_from(["0s", "0ms", "1ms", "100ms", "999ms", "1s", "1001ms", "2s", "1m30s", "2h"])
 PERCENTS = st.sampled_from(["0%", "0.5%", "50%", "100%", "12.5%"])
-WEIGHTS = st.lists(st.integers(1, 99), min_size=1, max_size=10)
 
 
 def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-STEPS = st.one_of(WEIGHTS, WEIGHTS.map(sorted), st.sets(st.integers(1, 99), min_size=1, max_size=10).map(sorted)).flatmap(
-    lambda ws: st.tuples(*[st.fixed_dictionaries({"weight": st.just(w)}, optional={"hold": DURATIONS}) for w in ws]).map(list)
-)
+def weight(step: dict[str, Any]) -> int:
+    return int(step["weight"])
+
+
+def by_weight(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(steps, key=weight)
+
+
+STEP = st.fixed_dictionaries({"weight": st.integers(1, 99)}, optional={"hold": DURATIONS})
+ANYHOW = st.lists(STEP, min_size=1, max_size=10)
+STEPS = st.one_of(ANYHOW, ANYHOW.map(by_weight), st.lists(STEP, min_size=1, max_size=10, unique_by=weight).map(by_weight))
 GATES = optional(
     agreement=optional(min=PERCENTS),
     errors=optional(margin=PERCENTS),
@@ -72,13 +80,16 @@ def defaulted(model: type[ApiModel], given_: dict[str, Any]) -> dict[str, Any]:
             if kind and isinstance(value, list):
                 out[alias] = [defaulted(kind, v) for v in value]
         elif field.default is not None and not field.is_required():
-            default = field.default
-            out[alias] = (
-                default.wire()
-                if isinstance(default, ApiModel)
-                else json.loads(model.model_construct().model_dump_json(include={name}, by_alias=True))[alias]
-            )
+            out[alias] = default_of(model, name, alias)
     return out
+
+
+@cache
+def default_of(model: type[ApiModel], name: str, alias: str) -> Any:
+    default = model.model_fields[name].default
+    if isinstance(default, ApiModel):
+        return default.wire()
+    return json.loads(model.model_construct().model_dump_json(include={name}, by_alias=True))[alias]
 
 
 def inner(annotation: Any) -> type[ApiModel] | None:

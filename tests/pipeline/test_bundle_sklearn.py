@@ -173,7 +173,7 @@ def test_the_same_inputs_give_the_same_digest(tmp_path: Path) -> None:
 
 def test_what_cannot_be_bundled() -> None:
     x, y = load_breast_cancer(return_X_y=True)
-    model = LogisticRegression(max_iter=5000).fit(x, y)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
     for labels, options, told in (
         (y[:10], {}, "569 rows and 10 labels"),
         (y, {"positive": 7}, "positive 7 is not one of the classes"),

@@ -18,8 +18,8 @@ demo: setup ## Real data, seven versions, one verdict each; ends by itself (2 mi
 check: setup ## Format, lint, types, import contracts, generated files
 	@sh scripts/check $(VENV)
 
-test: setup ## All tests; ARGS="tests/core -k replay" for some
-	@$(PY) -m pytest -q -n 2 --dist worksteal $(ARGS)
+test: setup ## All tests (about 4 minutes on 2 cores, half of it waiting: so 4 at once); ARGS="tests/core -k replay" for some
+	@$(PY) -m pytest -q -n 4 --dist worksteal $(ARGS)
 
 test-go: setup ## grpc-go and h2spec against the predictor (needs Go; built once, minutes)
 	@$(PY) -m pytest -q -m go tests/predictor $(ARGS)

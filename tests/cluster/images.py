@@ -34,12 +34,13 @@ def prometheus(name: str) -> Path:
     if not home.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            download = ["apt-get", "-q", "download", "prometheus"]
             try:
-                subprocess.run(["apt-get", "-q", "download", "prometheus"], cwd=scratch, check=True, capture_output=True, timeout=300)
+                if subprocess.run(download, cwd=scratch, check=False, capture_output=True, timeout=300).returncode:  # old lists
+                    subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True, timeout=300)
+                    subprocess.run(download, cwd=scratch, check=True, capture_output=True, timeout=300)
             except (OSError, subprocess.CalledProcessError) as error:
-                raise FileNotFoundError(
-                    f"there is no {name} on PATH, and apt does not give one (apt-get update first?): {error}"
-                ) from error
+                raise FileNotFoundError(f"there is no {name} on PATH, and apt does not give one: {error}") from error
             (package,) = Path(scratch).glob("*.deb")
             subprocess.run(["dpkg-deb", "-x", package, Path(scratch) / "unpacked"], check=True, timeout=60)
             try:

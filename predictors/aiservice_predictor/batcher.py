@@ -1,7 +1,9 @@
 """From single requests to calls of the model: a bounded queue, batches of what waits anyway, one worker thread, deadlines.
 
 Nothing waits at low load (unless `max_delay` says so): a call takes what came while the last one ran. Calls known to be quick run in
-the event loop itself; a hop to the thread costs more than they do. If a batch fails, each of its requests is run again alone.
+the event loop itself; a hop to the thread costs more than they do. They run at once where the queue is full: answering costs no more
+than twice a refusal, so that a quick model refuses nobody, and what it cannot take in time stays in the sockets. If a batch fails,
+each of its requests is run again alone.
 Whoever waits is called back, at once and in the event loop: no task and no future is made for a request.
 """
 
@@ -12,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
@@ -21,20 +23,14 @@ from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
+from aiservice_predictor.pace import QUICK, Pace
 
 Run: TypeAlias = Callable[[Tensors], Tensors]
 Result: TypeAlias = Part | Failure
-QUICK = 0.0005
-"""Seconds: calls that take no longer run in the event loop."""
-_REMEMBERED = 0.8
-"""How slowly a long call is forgotten: share of the remembered time that is left after each shorter one."""
+_PATIENCE = 0.5
+"""Share of a request's time that it may spend in the queue, judged by whoever waits there longest: were it all of it, every request
+would be taken when its time is nearly over, and be answered too late."""
 _NEVER = float("inf")
-_PER_CALL = 5e-6
-"""Seconds of a call, whatever it holds."""
-_SHORTEST = 1e-6
-"""Seconds beside that: what is less is not measured."""
-_MOST_ROWS = 1024
-"""In a quick call."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Limits:
     max_rows: int = 32
     """In one call."""
     stretch: bool = True
-    """Whether a quick call takes more: every call costs as much as ten rows of a small model."""
+    """Whether a quick call takes more."""
     max_delay: float = 0.0
     """Seconds."""
     queue: int = 256
@@ -89,43 +85,46 @@ class Batcher:
         self._run, self._limits, self._metrics = run, limits, metrics
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
+        self._full = Overloaded(f"{limits.queue} requests wait already; try again in a second")
         self._waiting: deque[Waiting] = deque()
         self._running: list[Waiting] = []
         self._since = 0.0
         self._scheduled = False
         self._closed = False
-        self._most_rows = limits.max_rows
-        """In the next call."""
-        self._per_row = _NEVER
-        """Seconds beside _PER_CALL; while they are not known, calls run in the thread."""
-        self._clock: Callable[[], float] = perf_counter
-        """What calls are timed by. A pause that others force on us is not the model's fault, so where a call is slow by the clock, or slower
-        than expected, the next one's CPU time counts in its stead: reading that costs as much as a row of a small model."""
+        self._pace = Pace(limits.max_rows, limits.inline, limits.stretch)
         self._by_row = limits.by_row
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
 
-    def admit(self) -> None:
-        """Raises Overloaded where `enter` would: to be asked before work is put into a request."""
+    def full(self) -> Overloaded | None:
+        """The failure of whatever is entered now: to be asked before work is put into a request."""
         if self._closed:
-            raise _ending()
-        if len(self._waiting) >= self._limits.queue:
-            raise Overloaded(f"{len(self._waiting)} requests wait already; try again in a second")
+            return _ending()
+        return self._full if len(self._waiting) >= self._limits.queue else None
 
     def enter(self, item: Waiting, inputs: Tensors, rows: int, seconds: float) -> None:
-        """Take a request that must be answered within so many seconds. Raises Overloaded; Late where none are left."""
-        self.admit()
+        """Take a request that must be answered within so many seconds; it may be answered before this returns.
+
+        Raises Late where none are left, Overloaded where the queue is full or so slow that they would pass in it.
+        """
+        full = self.full()
+        if full is not None:
+            raise full.with_traceback(None)
         if seconds <= 0:
             raise _late(seconds)
+        now = perf_counter()
+        if self._waiting and now - self._waiting[0].since > seconds * _PATIENCE:
+            raise _too_slow(now - self._waiting[0].since, seconds)
         item.inputs, item.rows, item.settled = inputs, rows, False
-        item.since = perf_counter()
-        item.due = item.since + seconds
+        item.since = now
+        item.due = now + seconds
         self._waiting.append(item)
         if self._running:
             self._wake_at(item.due)
-        elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._pump)
+        elif len(self._waiting) >= self._limits.queue:
+            self._pump()
+        else:
+            self._schedule()
 
     def withdraw(self, item: Waiting) -> None:
         """Nobody waits for it any more: it leaves the queue, or its answer is dropped."""
@@ -172,15 +171,26 @@ class Batcher:
         if left:
             self._wake_at(min(left))
 
-    def _pump(self) -> None:
+    def _schedule(self, seconds: float = 0.0) -> None:
+        """A turn, unless one is to come anyway."""
+        if not self._scheduled:
+            self._scheduled = True
+            if seconds:
+                self._loop.call_later(seconds, self._turn)
+            else:
+                self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
         self._scheduled = False
+        self._pump()
+
+    def _pump(self) -> None:
         if self._running or not self._waiting:
             return
         if self._by_row and self._limits.max_delay > 0:
             left = self._waiting[0].since + self._limits.max_delay - perf_counter()
             if left > 0 and sum(w.rows for w in self._waiting) < self._limits.max_rows:
-                self._scheduled = True
-                self._loop.call_later(left, self._pump)
+                self._schedule(left)
                 return
         begun = now = perf_counter()
         while self._waiting and not self._running:
@@ -192,9 +202,8 @@ class Batcher:
             now = perf_counter()
             if now - begun > QUICK:
                 break
-        if self._waiting and not self._running and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._pump)
+        if self._waiting and not self._running:
+            self._schedule()
 
     def _start(self, batch: list[Waiting], now: float) -> None:
         rows, metrics = 0, self._metrics
@@ -202,7 +211,7 @@ class Batcher:
             rows += item.rows
             metrics.queue.observe(now - item.since)
         metrics.batch.observe(rows)
-        if self._limits.inline and self._per_row * rows < QUICK:
+        if self._pace.quick(rows):
             self._settle(batch, rows, *self._execute(batch))
             return
         self._running, self._since = batch, now
@@ -216,7 +225,7 @@ class Batcher:
         batch = [waiting.popleft()]
         if not self._by_row or not waiting:
             return batch
-        rows, most, uniform = batch[0].rows, self._most_rows, self._limits.uniform
+        rows, most, uniform = batch[0].rows, self._pace.most_rows, self._limits.uniform
         key = None if uniform else batch[0].key()
         while waiting and rows + waiting[0].rows <= most and (uniform or waiting[0].key() == key):
             batch.append(waiting.popleft())
@@ -228,30 +237,17 @@ class Batcher:
         if self._closed:
             return
         self._settle(batch, rows, *future.result())
-        if self._waiting and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._pump)
+        if self._waiting:
+            self._schedule()
 
     def _settle(self, batch: list[Waiting], rows: int, results: list[Result], seconds: float) -> None:
-        self._learn(rows, seconds)
+        self._pace.learn(rows, seconds)
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 
-    def _learn(self, rows: int, seconds: float) -> None:
-        """From how long a call took."""
-        expected = _PER_CALL + self._per_row * rows
-        if self._clock is perf_counter and seconds > min(QUICK, 2 * expected):
-            self._clock = thread_time
-            return
-        self._clock = perf_counter if seconds <= QUICK else thread_time
-        per_row = max(_SHORTEST, seconds - _PER_CALL) / rows
-        self._per_row = per_row if self._per_row == _NEVER else max(per_row, self._per_row * _REMEMBERED)
-        if self._limits.inline and self._limits.stretch:
-            self._most_rows = max(self._limits.max_rows, min(_MOST_ROWS, int(QUICK / self._per_row)))
-
     def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
         """One result a request, in order, and the seconds that the model took."""
-        clock = self._clock
+        clock = self._pace.clock
         start = clock()
         results = self._together(batch) if len(batch) > 1 else None
         if results is None:
@@ -301,6 +297,12 @@ def _brief(error: Exception) -> str:
 
 def _ending() -> Overloaded:
     return Overloaded("this predictor is ending; try again on another")
+
+
+def _too_slow(waited: float, seconds: float) -> Overloaded:
+    return Overloaded(
+        f"requests wait already, the first for {waited:.2g} seconds: too long for one that has {seconds:.2g} seconds; try again in a second"
+    )
 
 
 def _late(seconds: float) -> Late:

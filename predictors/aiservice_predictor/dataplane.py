@@ -11,7 +11,7 @@ from aiservice_predictor import decision
 from aiservice_predictor.batcher import Batcher, Limits, Waiting
 from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.tensors import Tensors
-from aiservice_predictor.failures import NotFound
+from aiservice_predictor.failures import NotFound, Overloaded
 from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Exposition, Metrics
 from aiservice_predictor.recorder import Recorder
@@ -68,9 +68,9 @@ class DataPlane:
         if name != self.name:
             raise NotFound(f"model '{name[:80]}' is not served here; this is '{self.name}'")
 
-    def admit(self) -> None:
-        """Raises Overloaded where a request would be refused whatever it holds: to be asked before it is decoded."""
-        self._batcher.admit()
+    def full(self) -> Overloaded | None:
+        """The failure where a request would be refused whatever it holds: to be asked before it is received and decoded."""
+        return self._batcher.full()
 
     def enter(self, call: Waiting, request: Request, seconds: float | None = None) -> None:
         """Have all outputs of the model made for the request, and give it an id where it has none; `call` is told.

@@ -138,6 +138,9 @@ class _Route:
     def too_large(self, size: int) -> Failure | None:
         return Failure("too large") if size > 4096 else None
 
+    def refuses(self) -> Failure | None:
+        return None
+
     def abandoned(self) -> None:
         pass
 

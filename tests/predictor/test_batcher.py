@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiservice_predictor.batcher import QUICK, Batcher, Limits, Waiting
+from aiservice_predictor.batcher import Batcher, Limits, Waiting
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
+from aiservice_predictor.pace import QUICK
 from local.machine import until
 
 
@@ -177,6 +178,30 @@ async def test_the_queue_is_bounded() -> None:
     assert [isinstance(f, Overloaded) for f in found] == [False, False, False, True, True]
     assert (await first)["y"].tolist() == [0]
     assert batcher.idle()
+    batcher.close()
+
+
+async def test_a_quick_model_answers_rather_than_refuses() -> None:
+    batcher = Batcher(Doubler(), Limits(queue=4), Metrics())
+    for _ in range(20):
+        await answers(batcher, [[1], [2]])
+    found = await answers(batcher, [[n] for n in range(50)])
+    assert [f["y"].tolist() for f in found] == [[2 * n] for n in range(50)]
+    batcher.close()
+
+
+async def test_whoever_would_wait_for_most_of_its_time_is_refused_at_once() -> None:
+    model = Doubler(held=True)
+    batcher = Batcher(model, Limits(max_rows=1, inline=False), Metrics())
+    waiting = [asyncio.create_task(submit(batcher, request(n), 1, 60)) for n in range(2)]
+    await until(lambda: model.calls == [1], "not called")
+    await asyncio.sleep(0.1)
+    with pytest.raises(Overloaded, match=r"requests wait already, .* too long for one that has 0\.1 seconds"):
+        await submit(batcher, request(3), 1, 0.1)
+    waiting.append(asyncio.create_task(submit(batcher, request(4), 1, 600)))
+    await asyncio.sleep(0)
+    model.let_go.set()
+    assert [(await task)["y"].tolist() for task in waiting] == [[0], [2], [8]]
     batcher.close()
 
 

@@ -19,10 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aiservice_predictor.transport.h2 import frames as f
 from predictor import models
+from predictor.h2client import Peer, head, request
 from predictor.models import tensor
 from predictor.served import Served, serving
 from predictor.test_grpc import call, message
+from predictor.wire import Raw
 
 Write = Callable[[bytes], Path]
 LONG = 3_600_000
@@ -45,11 +48,11 @@ def slow(onnx: Write) -> Iterator[Served]:
 
 def test_a_huge_body_is_refused_and_never_held(classes: Served) -> None:
     before = classes.memory()
-    for head in (b"Content-Length: 104857600\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
+    for framing in (b"Content-Length: 104857600\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
         with connect(classes) as sock:
-            sock.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n" + head)
+            sock.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n" + framing)
             piece = bytes(2**20)
-            if b"chunked" in head:
+            if b"chunked" in framing:
                 piece = b"100000\r\n" + piece + b"\r\n"
             for _ in range(100):
                 sock.sendall(piece)
@@ -127,6 +130,25 @@ def test_a_deadline_passes(slow: Served) -> None:
     assert "not answered within 0.4 seconds" in answer.json()["error"]
     assert slow.client.get("/v2/health/live").status_code == 200, "the model still runs, and the loop is free"
     assert slow.metric('aiservice_requests_total{outcome="timeout",protocol="rest"}') == 1
+
+
+def test_a_body_is_not_waited_for_where_the_queue_is_full(onnx: Write) -> None:
+    content = message("INT64", [1], int64_contents=[1]).SerializeToString()
+    with serving(onnx(models.slow()), timeout=3600, queue=1, batch_max_size=1) as served, Peer(served) as peer, Raw(served) as raw:
+        peer.send(request(1, message("INT64", [1], int64_contents=[LONG]).SerializeToString()))
+        served.until_called()
+        peer.send(request(3, content) + f.frame(f.PING, 0, 0, bytes(8)))
+        peer.until(f.PING)
+        raw.send(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{")
+        answer = raw.answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        peer.send(f.frame(f.HEADERS, f.END_HEADERS, 5, head()) + f.frame(f.DATA, 0, 5, b"\0"))
+        flags, stream, block = peer.until(f.HEADERS)
+        assert (flags & f.END_STREAM, stream) == (f.END_STREAM, 5)
+        assert b"1 requests wait already" in block
+        for protocol in ("rest", "grpc"):
+            assert served.metric(f'aiservice_requests_total{{outcome="rejected",protocol="{protocol}"}}') == 1
+        served.process.kill()
 
 
 def test_a_grpc_clients_deadline_and_a_full_queue(onnx: Write) -> None:

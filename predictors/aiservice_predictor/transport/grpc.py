@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
@@ -69,9 +70,11 @@ class Method:
 
     def fail(self, stream: Stream, failure: Failure) -> None:
         """It is not answered otherwise. Must not raise."""
-        text = quote(str(failure)[:_LONGEST_TEXT], safe=_PRINTABLE).encode()
-        status = literal(b"grpc-status", b"%d" % CODES[failure.code])
-        stream.respond(_HEAD + stream.head.echo + status + literal(b"grpc-message", text), b"", b"")
+        stream.respond(_HEAD + stream.head.echo + _status(failure.code, str(failure)), b"", b"")
+
+    def refuses(self) -> Failure | None:
+        """The failure of a request whose message need not be waited for, whatever it holds."""
+        return None
 
     def gone(self, stream: Stream) -> None:
         """Nobody waits for it any more."""
@@ -120,9 +123,15 @@ class Infer(Method):
 
     def answer(self, stream: Stream, message: bytes) -> None:
         plane, seconds = self._plane, stream.head.seconds
-        plane.admit()
+        full = plane.full()
+        if full is not None:
+            self.fail(stream, full)
+            return
         request = stream.request = self._codec.decode(message)
         plane.enter(stream, request, None if seconds is None else seconds - (stream.start - stream.begun))
+
+    def refuses(self) -> Failure | None:
+        return self._plane.full()
 
     def settle(self, stream: Stream, part: Part) -> None:
         plane, request = self._plane, stream.request
@@ -206,6 +215,13 @@ class Methods:
                 head.refusal = Invalid(f"grpc-timeout '{timeout.decode('latin-1')[:40]}' is not one")
             else:
                 head.seconds = int(match[1]) * _UNITS[match[2]]
+
+
+@lru_cache(64)
+def _status(code: str, text: str) -> bytes:
+    """Trailers of a failure: the same few are sent again and again, in a hurry."""
+    message = quote(text[:_LONGEST_TEXT], safe=_PRINTABLE).encode()
+    return literal(b"grpc-status", b"%d" % CODES[code]) + literal(b"grpc-message", message)
 
 
 def reply(stream: Stream, content: bytes) -> None:

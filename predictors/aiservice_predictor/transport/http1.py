@@ -185,8 +185,9 @@ class Http1(asyncio.Protocol):
         head = exchange.head
         self.host.receiving += 1
         self._watch(self.host.timeout)
-        if head.refusal is not None:
-            self._drop(body, head.refusal)
+        refusal = head.refusal or head.route.refuses()
+        if refusal is not None:
+            self._drop(body, refusal)
         elif head.length > self.host.max_body:
             self._drop(body, too_large(f"{head.length} bytes", self.host.max_body))
         elif head.continues and not data:

@@ -42,10 +42,10 @@ class Inference(Route, Generic[R]):
         plane.open += 1
         exchange.start = perf_counter()
         try:
-            if head.refusal is not None:
-                self._close(exchange, head.refusal)
+            refusal = head.refusal or plane.full()
+            if refusal is not None:
+                self._close(exchange, refusal)
                 return
-            plane.admit()
             if head.gzip_in:
                 body = gunzip(body, self._max_body)
             request = exchange.request = self.decode(head, body)
@@ -54,6 +54,9 @@ class Inference(Route, Generic[R]):
             self._close(exchange, failure)
         except Exception as error:
             self._close(exchange, fault(error))
+
+    def refuses(self) -> Failure | None:
+        return self._plane.full()
 
     def settle(self, exchange: Exchange, part: Part) -> None:
         plane, request, replay = self._plane, exchange.request, exchange.head.replay

@@ -7,6 +7,7 @@ import hmac
 import sys
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import orjson
@@ -44,7 +45,11 @@ class Route:
 
     def fail(self, exchange: Exchange, failure: Failure) -> None:
         """It is not answered otherwise. Must not raise."""
-        exchange.respond(failure.status, JSON + _lines(failure), orjson.dumps({"error": str(failure)}))
+        exchange.respond(failure.status, JSON + _lines(failure), _error(str(failure)))
+
+    def refuses(self) -> Failure | None:
+        """The failure of a request whose body need not be waited for, whatever it holds."""
+        return None
 
     def abandoned(self) -> None:
         """The client went before its body was here."""
@@ -203,6 +208,12 @@ def _json(get: Get) -> Callable[[], tuple[int, bytes]]:
         return status, orjson.dumps(found)
 
     return fetch
+
+
+@lru_cache(64)
+def _error(text: str) -> bytes:
+    """The same few texts are sent again and again, in a hurry."""
+    return orjson.dumps({"error": text})
 
 
 def _lines(failure: Failure) -> bytes:

@@ -165,7 +165,8 @@ class Http2(Wire):
         if stream.receivable <= STREAM_WINDOW // 2:
             self._transport.write(f.window_update(stream.id, STREAM_WINDOW - stream.receivable))
             stream.receivable = STREAM_WINDOW
-        refusal = stream.head.route.too_large(stream.size + size) or self.host.hold(size)
+        route = stream.head.route
+        refusal = route.too_large(stream.size + size) or (None if stream.size else route.refuses()) or self.host.hold(size)
         if refusal is not None:
             self._refuse(stream, refusal)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -13,7 +14,7 @@ from .payloads import Payload
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 _LUA = Path(__file__).with_name("post.lua")
-_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+GRPC_HEADERS = ("content-type: application/grpc", "te: trailers")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def pinned(core: str, *command: str) -> list[str]:
 
 def rest(url: str, payload: Payload, connections: int, seconds: float, server: int) -> Measured:
     """Closed loop: each connection asks again as soon as it is answered. `server`: the process whose tree is measured."""
-    kind = "application/json" if payload.json_size is None else "application/octet-stream"
+    kind = _content_type(payload)
     extra = [] if payload.json_size is None else [str(payload.json_size)]
     command = pinned(LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(_LUA), url, "--")
     before = cpu(server)
@@ -56,13 +57,19 @@ def rest(url: str, payload: Payload, connections: int, seconds: float, server: i
     return Measured(requests / micros * 1e6, p50 / 1e6, p99 / 1e6, used / max(1, requests), errors, memory(server))
 
 
+def _content_type(payload: Payload) -> str:
+    return "application/json" if payload.json_size is None else "application/octet-stream"
+
+
+def rest_headers(payload: Payload) -> list[str]:
+    extra = [] if payload.json_size is None else [f"inference-header-content-length: {payload.json_size}"]
+    return [f"content-type: {_content_type(payload)}", *extra]
+
+
 def grpc(port: int, payload: Payload, connections: int, seconds: float, server: int, log: Path) -> Measured:
     """As `rest`, one stream a connection. h2load does not look at grpc-status: answers are checked before."""
     log.unlink(missing_ok=True)
-    command = pinned(
-        LOAD_CORE, "h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds:g}", f"--log-file={log}", "-d", str(payload.path),
-        "-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{_METHOD}",
-    )  # fmt: skip
+    command = pinned(LOAD_CORE, "h2load", f"-D{seconds:g}", *h2load_arguments(grpc_url(port), payload, connections, log, GRPC_HEADERS))
     before = cpu(server)
     out = _run(command)
     used = cpu(server) - before
@@ -73,6 +80,16 @@ def grpc(port: int, payload: Payload, connections: int, seconds: float, server: 
     times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
     cuts = quantiles(times, n=100) if len(times) > 1 else [0.0] * 99
     return Measured(done / seconds, cuts[49] / 1e6, cuts[98] / 1e6, used / max(1, done), done - succeeded, memory(server))
+
+
+def grpc_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/inference.GRPCInferenceService/ModelInfer"
+
+
+def h2load_arguments(url: str, payload: Payload, connections: int, log: Path, headers: Sequence[str]) -> list[str]:
+    """One request a connection at a time."""
+    given = [word for header in headers for word in ("-H", header)]
+    return ["-t1", f"-c{connections}", "-m1", f"--log-file={log}", "-d", str(payload.path), *given, url]
 
 
 def cpu(root: int) -> float:

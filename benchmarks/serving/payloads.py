@@ -1,18 +1,20 @@
-"""The model that all servers serve, and the requests that they all get: gradient boosting, 100 trees, 30 numbers a row."""
+"""The requests that all servers get, as files, beside the models that they are for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import orjson
-from skl2onnx import to_onnx
-from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import GradientBoostingClassifier
 
 from aiservice_predictor.proto import messages
+
+from . import models
 
 INPUT = "X"
 NAME = "m"
@@ -25,33 +27,57 @@ class Payload:
     path: Path
     json_size: int | None = None
     """Bytes of JSON before binary data."""
+    answer: bytes = b""
+    """In the text of a right answer to a payload that is JSON."""
 
 
 def make(folder: Path) -> tuple[Path, dict[str, Payload]]:
-    """Write model.onnx and the payloads json1, json32, bin1, bin32, grpc1, grpc32; the rows are the data set's first ones."""
+    """Write the trees' model.onnx and the payloads json1, json32, bin1, bin32, grpc1, grpc32; the rows are the data set's first ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    data, target = load_breast_cancer(return_X_y=True)
-    model = GradientBoostingClassifier(n_estimators=100, max_depth=3, random_state=0).fit(data, target)
-    converted = to_onnx(model, data[:1].astype(np.float32), options={"zipmap": False}, target_opset=17)
-    path = folder / "model.onnx"
-    onnx.save(converted, str(path))
-    found = {}
-    for rows in (1, 32):
-        part = data[:rows]
-        tensor = {"name": INPUT, "shape": [rows, part.shape[1]], "datatype": "FP32"}
-        text = orjson.dumps({"inputs": [tensor | {"data": part.ravel().tolist()}]})
-        found[f"json{rows}"] = Payload(_write(folder / f"json{rows}", text))
-        raw = part.astype(np.float32).tobytes()
-        head = orjson.dumps(
-            {"inputs": [tensor | {"parameters": {"binary_data_size": len(raw)}}], "parameters": {"binary_data_output": True}}
-        )
-        found[f"bin{rows}"] = Payload(_write(folder / f"bin{rows}", head + raw), len(head))
-        message = messages.ModelInferRequest(model_name=NAME)
-        message.inputs.add(name=INPUT, datatype="FP32", shape=[rows, part.shape[1]])
-        message.raw_input_contents.append(raw)
-        encoded = message.SerializeToString()
-        found[f"grpc{rows}"] = Payload(_write(folder / f"grpc{rows}", b"\0" + len(encoded).to_bytes(4, "big") + encoded))
-    return path, found
+    model, data = models.trees()
+    path = _save(model, folder / "model.onnx")
+    return path, {f"{kind}{rows}": p for rows in (1, 32) for kind, p in _payloads(folder, str(rows), data[:rows], b"0.9987").items()}
+
+
+def heavy(folder: Path) -> tuple[Path, dict[str, Payload]]:
+    """Write conv.onnx and the payloads json-conv, bin-conv, grpc-conv: one picture."""
+    picture = np.random.default_rng(0).random((1, 3, 224, 224)).round(2)
+    return _with_answer(folder, "conv", models.convolution(), picture)
+
+
+def slow(folder: Path) -> tuple[Path, dict[str, Payload]]:
+    """Write slow.onnx and the payloads json-slow, bin-slow, grpc-slow: 30 numbers."""
+    return _with_answer(folder, "slow", models.product(), np.random.default_rng(0).random((1, 30)).round(2))
+
+
+def _with_answer(folder: Path, name: str, model: onnx.ModelProto, data: Any) -> tuple[Path, dict[str, Payload]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _save(model, folder / f"{name}.onnx")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    first = session.run(None, {INPUT: data.astype(np.float32)})[0].ravel()[0]
+    return path, {f"{kind}-{name}": p for kind, p in _payloads(folder, f"-{name}", data, repr(float(first))[:5].encode()).items()}
+
+
+def _payloads(folder: Path, name: str, data: Any, answer: bytes) -> dict[str, Payload]:
+    shape: Sequence[int] = data.shape
+    tensor = {"name": INPUT, "shape": shape, "datatype": "FP32"}
+    text = orjson.dumps({"inputs": [tensor | {"data": data.ravel().tolist()}]})
+    raw = data.astype(np.float32).tobytes()
+    head = orjson.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(raw)}}], "parameters": {"binary_data_output": True}})
+    message = messages.ModelInferRequest(model_name=NAME)
+    message.inputs.add(name=INPUT, datatype="FP32", shape=shape)
+    message.raw_input_contents.append(raw)
+    encoded = message.SerializeToString()
+    return {
+        "json": Payload(_write(folder / f"json{name}", text), answer=answer),
+        "bin": Payload(_write(folder / f"bin{name}", head + raw), len(head)),
+        "grpc": Payload(_write(folder / f"grpc{name}", b"\0" + len(encoded).to_bytes(4, "big") + encoded)),
+    }
+
+
+def _save(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, str(path))
+    return path
 
 
 def _write(path: Path, content: bytes) -> Path:

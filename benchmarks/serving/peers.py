@@ -16,13 +16,14 @@ from pathlib import Path
 
 import httpx
 
-from .load import SERVER_CORE, pinned
+from .load import SERVER_CORE, memory, pinned
 from .payloads import NAME, Payload
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = Path(__file__).with_name("servers")
 CACHE = Path.home() / ".cache" / "aiservice-bench"
 _ORT = "onnxruntime==1.31.1"
+_STARTS_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def ours(revision: Path = ROOT, name: str = "aiservice") -> Peer:
         "AISERVICE_HTTP_PORT": "{http}",
         "AISERVICE_GRPC_PORT": "{grpc}",
     }
-    loads = ("json1", "json32", "bin1", "bin32", "grpc1", "grpc32")
+    loads = ("json1", "json32", "bin1", "bin32", "grpc1", "grpc32", "bin-conv", "grpc-conv")
     return Peer(name, ("{python}", "-m", "aiservice_predictor"), loads=loads, env=env)
 
 
@@ -60,7 +61,7 @@ OTHERS = (
         "kserve",
         ("{python}", str(SERVERS / "kserve_server.py"), "{model}", "{http}", "{grpc}"),
         ("kserve==0.21.0", _ORT, "numpy==2.4.6", "httptools", "uvloop"),
-        loads=("json1", "json32", "bin32", "grpc1", "grpc32"),
+        loads=("json1", "json32", "bin32", "grpc1", "grpc32", "bin-conv", "grpc-conv"),
     ),
     Peer(
         "mosec",
@@ -108,6 +109,8 @@ class Running:
     grpc: int
     ready: float
     """Seconds from its start to its first right answer."""
+    idle: int
+    """Bytes resident then."""
 
 
 def install(peer: Peer) -> Path:
@@ -144,7 +147,7 @@ def running(peer: Peer, model: Path, probe: Payload) -> Iterator[Running]:
         try:
             url = f"http://127.0.0.1:{http}{peer.path}"
             _await(process, url, probe, Path(folder) / "log")
-            yield Running(process.pid, url, grpc, time.perf_counter() - start)
+            yield Running(process.pid, url, grpc, time.perf_counter() - start, memory(process.pid))
         finally:
             for number in (15, 9):
                 with_group(process.pid, number)
@@ -165,17 +168,16 @@ def with_group(pid: int, number: int) -> None:
 
 
 def _await(process: subprocess.Popen[bytes], url: str, probe: Payload, log: Path) -> None:
-    content = probe.path.read_bytes()
-    for _ in range(600):
-        try:
-            answer = httpx.post(url, content=content, headers={"content-type": "application/json"}, timeout=5, trust_env=False)
-            if answer.status_code == 200 and b"0.9987" in answer.content:
-                return
-        except httpx.HTTPError:
-            pass
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
+    content, end = probe.path.read_bytes(), time.perf_counter() + _STARTS_WITHIN
+    with httpx.Client(trust_env=False, timeout=5, headers={"content-type": "application/json"}) as client:
+        while time.perf_counter() < end and process.poll() is None:
+            try:
+                answer = client.post(url, content=content)
+                if answer.status_code == 200 and probe.answer in answer.content:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.01)
     raise RuntimeError(f"{url} does not answer rightly: {log.read_text(errors='replace')[-2000:]}")
 
 

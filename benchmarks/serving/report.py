@@ -10,7 +10,8 @@ from typing import TypeAlias
 Rounds: TypeAlias = Mapping[str, Mapping[str, list[dict[str, float]]]]
 """Server -> load -> one measurement a round."""
 LIMIT = "in-process"
-_REFERENCE = {"bin1": "json1", "bin32": "json32"}
+START, MINUTE = "start", "minute"
+_REFERENCE = {"bin32": "json32"}
 """Payloads that are compared with the reference's on another one."""
 
 
@@ -30,16 +31,47 @@ def ratio(rounds: Rounds, load: str, server: str, reference: str, other: str | N
     return median(a["requests"] / b["requests"] for a, b in zip(mine, theirs, strict=False))
 
 
+def document(rounds: Rounds) -> str:
+    """Everything that was measured, in Markdown."""
+    return "\n\n".join(part for part in (table(rounds), resources(rounds), overload(rounds.get("overload", {}))) if part)
+
+
+def resources(rounds: Rounds) -> str:
+    """Start and memory of each server."""
+    lines = ["| server | seconds from start to first answer | MiB then | MiB after a minute of load |", "|---|---|---|---|"]
+    for server, loads in medians(rounds).items():
+        if START in loads:
+            minute = f"{loads[MINUTE]['memory'] / 2**20:.0f}" if MINUTE in loads else "-"
+            lines.append(f"| {server} | {1 / loads[START]['requests']:.2f} | {loads[START]['memory'] / 2**20:.0f} | {minute} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def overload(loads: Mapping[str, list[dict[str, float]]]) -> str:
+    """What became of more than can be answered."""
+    lines = [
+        "| open loop | capacity /s | offered /s | answered, of capacity | refused /s | refused within (p99) | other failures | MiB before / after |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for load, runs in loads.items():
+        for m in runs:
+            p99 = f"{m['p99'] * 1e3:.1f} ms" if m["p99"] else "-"
+            memory = f"{m['before'] / 2**20:.0f} / {m['after'] / 2**20:.0f}"
+            lines.append(
+                f"| {load} | {m['capacity']:,.0f} | {m['offered']:,.0f} | {m['goodput']:.0%} | {m['refused']:,.0f} | {p99} | {m['failed']:.0f} | {memory} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
 def table(rounds: Rounds, reference: str = "kserve") -> str:
     lines = [
         f"| load | server | requests/s | p50 / p99 ms | CPU us/request | x {reference} | of {LIMIT} | errors | MiB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    found = medians(rounds)
+    found = {server: loads for server, loads in medians(rounds).items() if server != "overload"}
     for load in dict.fromkeys(load for loads in found.values() for load in loads if "," in load):
         rows = [(server, loads[load]) for server, loads in found.items() if load in loads]
         for server, m in sorted(rows, key=lambda r: -r[1]["requests"]):
-            rows_of_load = load.partition(",")[0].lstrip("abcdefghijklmnopqrstuvwxyz")
+            rows_of_load = load.partition(",")[0].removeprefix("json").removeprefix("bin").removeprefix("grpc")
             times, share = ratio(rounds, load, server, reference), ratio(rounds, load, server, LIMIT, rows_of_load)
             lines.append(
                 f"| {load} | {server} | {m['requests']:,.0f} | {m['p50'] * 1e3:.2f} / {m['p99'] * 1e3:.2f} | {m['cpu'] * 1e6:.0f} | "

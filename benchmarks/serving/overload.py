@@ -1,0 +1,80 @@
+"""Three times the requests that ours can answer, in an open loop: h2load sends at a fixed rate, whatever becomes of the answers.
+
+`python -m benchmarks.serving.overload [SECONDS]`. Capacity is what the same connections get in a closed loop just before.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import quantiles
+
+import httpx
+
+from . import load, report
+from .payloads import Payload, heavy, make, slow
+from .peers import ROOT, Peer, Running, ours, running
+
+TIMES = 3
+CELLS: tuple[tuple[Callable[[Path], tuple[Path, dict[str, Payload]]], str, int], ...] = (
+    (make, "json1", 64), (make, "json1", 512), (make, "json1", 2000), (make, "grpc1", 2000), (slow, "json-slow", 512), (slow, "grpc-slow", 512),
+    (heavy, "bin-conv", 400),
+)  # fmt: skip
+"""Model, payload, connections: one request a connection at a time, so that only more of them than the queue is long can be refused."""
+_CAPACITY_SECONDS = 3.0
+_CAPACITY_CONNECTIONS = 64
+
+
+def measure(peer: Peer, out: Path, seconds: float) -> dict[str, list[dict[str, float]]]:
+    """Load -> what became of it."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for made, kind, connections in CELLS:
+        model, payloads = made(out)
+        with running(peer, model, next(p for p in payloads.values() if p.answer)) as server:
+            seen = _overload(server, kind, payloads[kind], connections, seconds, out / "h2load.log")
+        found[f"{kind}, {connections} connections"].append(seen)
+        print(f"overload {kind} c{connections}: {seen['goodput']:.0%} of {seen['capacity']:,.0f}/s", file=sys.stderr, flush=True)
+    return dict(found)
+
+
+def _overload(server: Running, kind: str, payload: Payload, connections: int, seconds: float, log: Path) -> dict[str, float]:
+    if kind.startswith("grpc"):
+        capacity = load.grpc(server.grpc, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process, log).requests
+    else:
+        capacity = load.rest(server.url, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process).requests
+    rate = [f"-D{seconds:g}", f"--rps={TIMES * capacity / connections:.4f}"]
+    if kind.startswith("grpc"):
+        rate += load.h2load_arguments(load.grpc_url(server.grpc), payload, connections, log, load.GRPC_HEADERS)
+    else:
+        rate += ["--h1", *load.h2load_arguments(server.url, payload, connections, log, load.rest_headers(payload))]
+    log.unlink(missing_ok=True)
+    before, memory, start = _outcomes(server), load.memory(server.process), time.perf_counter()
+    subprocess.run(load.pinned(load.LOAD_CORE, "h2load", *rate), capture_output=True, check=True, timeout=300)
+    took = time.perf_counter() - start
+    after = _outcomes(server)
+    ok, refused = (after.get(o, 0) - before.get(o, 0) for o in ("ok", "rejected"))
+    failed = sum(after.values()) - sum(before.values()) - ok - refused
+    times = sorted(int(t) for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503")
+    return {
+        "capacity": capacity, "offered": TIMES * capacity, "goodput": ok / took / capacity, "refused": refused / took, "failed": failed,
+        "p99": quantiles(times, n=100)[98] / 1e6 if len(times) > 1 else 0.0, "before": memory, "after": load.memory(server.process),
+    }  # fmt: skip
+
+
+def _outcomes(server: Running) -> dict[str, float]:
+    """Requests by outcome, both protocols."""
+    url = server.url.partition("/v2/")[0] + "/metrics"
+    text = httpx.get(url, trust_env=False, timeout=30).text
+    found: dict[str, float] = defaultdict(float)
+    for outcome, count in re.findall(r'aiservice_requests_total\{outcome="(\w+)",protocol="\w+"\} (\S+)', text):
+        found[outcome] += float(count)
+    return found
+
+
+if __name__ == "__main__":
+    print(report.overload(measure(ours(), ROOT / "build" / "bench", float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)))

@@ -10,11 +10,10 @@ Whoever waits is called back, at once and in the event loop: no task and no futu
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.pace import QUICK, Pace
+from aiservice_predictor.waiting import Line, Waiting
 
 Run: TypeAlias = Callable[[Tensors], Tensors]
 Result: TypeAlias = Part | Failure
@@ -44,38 +44,14 @@ class Limits:
     max_delay: float = 0.0
     """Seconds."""
     queue: int = 256
+    """Requests that wait; further ones are refused. `queue_bytes`: the same for what they hold."""
+    queue_bytes: int = 2**26
     by_row: bool = True
     """Whether requests may be stacked."""
     inline: bool = True
     """Whether quick calls may run in the event loop."""
     uniform: bool = False
     """Whether all requests that the signature admits have rows of one shape."""
-
-
-class Waiting:
-    """A request on its way through the model. Exactly one of `settle` and `fail` is called, unless it is withdrawn before."""
-
-    __slots__ = ("due", "inputs", "rows", "settled", "since")
-
-    inputs: Tensors
-    rows: int
-    since: float
-    """perf_counter when it was entered; `due`: when its time is over."""
-    due: float
-
-    def __init__(self) -> None:
-        self.settled = True
-
-    def settle(self, part: Part) -> None:
-        """The model's outputs are there. Must not raise."""
-        raise NotImplementedError
-
-    def fail(self, failure: Failure) -> None:
-        """Late, Overloaded, Invalid or ModelFailed. Must not raise."""
-        raise NotImplementedError
-
-    def key(self) -> dict[str, tuple[int, ...]]:
-        return {name: array.shape[1:] for name, array in self.inputs.items()}
 
 
 class Batcher:
@@ -85,8 +61,9 @@ class Batcher:
         self._run, self._limits, self._metrics = run, limits, metrics
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
-        self._full = Overloaded(f"{limits.queue} requests wait already; try again in a second")
-        self._waiting: deque[Waiting] = deque()
+        self._too_many = Overloaded(f"{limits.queue} requests wait already; try again in a second")
+        self._too_large = Overloaded(f"requests of {limits.queue_bytes} bytes wait already; try again in a second")
+        self._waiting = Line()
         self._running: list[Waiting] = []
         self._since = 0.0
         self._scheduled = False
@@ -100,10 +77,19 @@ class Batcher:
         """The failure of whatever is entered now: to be asked before work is put into a request."""
         if self._closed:
             return _ending()
-        return self._full if len(self._waiting) >= self._limits.queue else None
+        if len(self._waiting) >= self._limits.queue:
+            return self._too_many
+        return self._too_large if self._waiting.holds >= self._limits.queue_bytes else None
 
-    def enter(self, item: Waiting, inputs: Tensors, rows: int, seconds: float) -> None:
-        """Take a request that must be answered within so many seconds; it may be answered before this returns.
+    def try_out(self, inputs: Tensors, rows: int) -> None:
+        """Learn how long a call takes from a request that the model is known to answer: the first ones need not find it out."""
+        self._pace.clock = thread_time
+        start = thread_time()
+        self._run(inputs)
+        self._pace.learn(rows, thread_time() - start)
+
+    def enter(self, item: Waiting, inputs: Tensors, rows: int, seconds: float, holds: int = 0) -> None:
+        """Take a request of so many bytes that must be answered within so many seconds; it may be answered before this returns.
 
         Raises Late where none are left, Overloaded where the queue is full or so slow that they would pass in it.
         """
@@ -115,13 +101,13 @@ class Batcher:
         now = perf_counter()
         if self._waiting and now - self._waiting[0].since > seconds * _PATIENCE:
             raise _too_slow(now - self._waiting[0].since, seconds)
-        item.inputs, item.rows, item.settled = inputs, rows, False
+        item.inputs, item.rows, item.holds, item.settled = inputs, rows, holds, False
         item.since = now
         item.due = now + seconds
         self._waiting.append(item)
         if self._running:
             self._wake_at(item.due)
-        elif len(self._waiting) >= self._limits.queue:
+        elif self.full() is not None:
             self._pump()
         else:
             self._schedule()
@@ -162,11 +148,8 @@ class Batcher:
     def _expire(self) -> None:
         self._alarm, self._alarm_at = None, _NEVER
         now = perf_counter()
-        late = [item for item in (*self._running, *self._waiting) if item.due <= now]
-        if late:
-            self._waiting = deque(item for item in self._waiting if item.due > now)
-            for item in late:
-                _give(item, _late(item.due - item.since))
+        for item in (*(i for i in self._running if i.due <= now), *self._waiting.expire(now)):
+            _give(item, _late(item.due - item.since))
         left = [item.due for item in (*self._running, *self._waiting) if not item.settled]
         if left:
             self._wake_at(min(left))

@@ -8,14 +8,17 @@ from uuid import uuid4
 
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor import decision
-from aiservice_predictor.batcher import Batcher, Limits, Waiting
+from aiservice_predictor.batcher import Batcher, Limits
 from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import NotFound, Overloaded
-from aiservice_predictor.load import Loaded
+from aiservice_predictor.load import Loaded, tensors
 from aiservice_predictor.metrics import Exposition, Metrics
 from aiservice_predictor.recorder import Recorder
+from aiservice_predictor.waiting import Waiting
 
+_LEAST_QUEUE = 2**26
+"""Bytes that may wait, however small `max_body` is."""
 _STUCK = 30
 """Times the timeout."""
 
@@ -44,11 +47,15 @@ class DataPlane:
             stretch=config.batch_max_size is None,
             max_delay=config.batch_max_delay,
             queue=config.queue,
+            queue_bytes=max(_LEAST_QUEUE, 2 * config.max_body),
             by_row=loaded.by_row and config.batch_max_size != 1,
             inline=loaded.signature.fixed_rows and loaded.model.steady,
             uniform=loaded.signature.fixed_rows,
         )
         self._batcher = Batcher(loaded.model.run, limits, self.metrics)
+        for golden in loaded.golden[:1]:
+            inputs = tensors(loaded.signature.inputs, golden.inputs)
+            self._batcher.try_out(inputs, loaded.signature.rows(inputs))
         self._timeout = config.timeout
         self._decides = loaded.signature.decision.output
         self._ids = count()
@@ -80,7 +87,7 @@ class DataPlane:
         if not request.id:
             request.id = f"{self._prefix}-{next(self._ids)}"
         limit = self._timeout if seconds is None else min(seconds, self._timeout)
-        self._batcher.enter(call, request.inputs, request.rows, limit)
+        self._batcher.enter(call, request.inputs, request.rows, limit, request.size)
 
     def withdraw(self, call: Waiting) -> None:
         """Nobody waits for it any more."""

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiservice_predictor.batcher import Batcher, Limits, Waiting
+from aiservice_predictor.batcher import Batcher, Limits
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.pace import QUICK
+from aiservice_predictor.waiting import Waiting
 from local.machine import until
 
 
@@ -37,9 +38,9 @@ class Caller(Waiting):
         self.answer.set_exception(failure)
 
 
-async def submit(batcher: Batcher, inputs: Tensors, rows: int, seconds: float) -> Tensors:
+async def submit(batcher: Batcher, inputs: Tensors, rows: int, seconds: float, holds: int = 0) -> Tensors:
     caller = Caller()
-    batcher.enter(caller, inputs, rows, seconds)
+    batcher.enter(caller, inputs, rows, seconds, holds)
     try:
         return await caller.answer
     finally:
@@ -178,6 +179,28 @@ async def test_the_queue_is_bounded() -> None:
     assert [isinstance(f, Overloaded) for f in found] == [False, False, False, True, True]
     assert (await first)["y"].tolist() == [0]
     assert batcher.idle()
+    batcher.close()
+
+
+async def test_the_queue_is_bounded_in_bytes() -> None:
+    model = Doubler(held=True)
+    batcher = Batcher(model, Limits(max_rows=1, queue_bytes=100, inline=False), Metrics())
+    first = asyncio.create_task(submit(batcher, request(0), 1, 60, holds=1000))
+    await until(lambda: model.calls == [1], "not called")
+    asyncio.get_running_loop().call_later(0.05, model.let_go.set)
+    found = await asyncio.gather(*(submit(batcher, request(n), 1, 60, holds=60) for n in range(4)), return_exceptions=True)
+    assert [isinstance(f, Overloaded) for f in found] == [False, False, True, True]
+    assert "requests of 100 bytes wait already" in str(found[2])
+    await first
+    assert (await submit(batcher, request(3), 1, 60, holds=60))["y"].tolist() == [6]
+    batcher.close()
+
+
+async def test_a_model_that_was_tried_out_is_known_to_be_quick() -> None:
+    batcher = Batcher(Doubler(), Limits(queue=4), Metrics())
+    batcher.try_out(request(1), 1)
+    assert len(await answers(batcher, [[n] for n in range(50)])) == 50
+    assert not any(isinstance(f, Overloaded) for f in await answers(batcher, [[n] for n in range(50)]))
     batcher.close()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiservice_predictor.batcher import Waiting
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.failures import Failure
 from aiservice_predictor.transport.head import Head
+from aiservice_predictor.waiting import Waiting
 
 if TYPE_CHECKING:
     from aiservice_predictor.transport.http1 import Http1

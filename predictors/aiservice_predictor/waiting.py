@@ -1,0 +1,69 @@
+"""Requests on their way through the model, and the line in which they wait for it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.failures import Failure
+
+
+class Waiting:
+    """One of them. Exactly one of `settle` and `fail` is called, unless it is withdrawn before."""
+
+    __slots__ = ("due", "holds", "inputs", "rows", "settled", "since")
+
+    inputs: Tensors
+    rows: int
+    holds: int
+    """Bytes, about."""
+    since: float
+    """perf_counter when it was entered; `due`: when its time is over."""
+    due: float
+
+    def __init__(self) -> None:
+        self.settled = True
+
+    def settle(self, part: Part) -> None:
+        """The model's outputs are there. Must not raise."""
+        raise NotImplementedError
+
+    def fail(self, failure: Failure) -> None:
+        """Late, Overloaded, Invalid or ModelFailed. Must not raise."""
+        raise NotImplementedError
+
+    def key(self) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape[1:] for name, array in self.inputs.items()}
+
+
+class Line(deque[Waiting]):
+    """Oldest first. Counts the bytes that they hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds = 0
+
+    def append(self, item: Waiting) -> None:
+        super().append(item)
+        self.holds += item.holds
+
+    def popleft(self) -> Waiting:
+        item = super().popleft()
+        self.holds -= item.holds
+        return item
+
+    def remove(self, item: Waiting) -> None:
+        super().remove(item)
+        self.holds -= item.holds
+
+    def clear(self) -> None:
+        super().clear()
+        self.holds = 0
+
+    def expire(self, now: float) -> list[Waiting]:
+        """Take out those whose time is over."""
+        late = [item for item in self if item.due <= now]
+        for item in late:
+            self.remove(item)
+        return late

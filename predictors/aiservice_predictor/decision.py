@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,32 +31,33 @@ def texts(decision: Decision, output: Array) -> list[str]:
     return [repr(n) for n in numbers.tolist()]
 
 
-def strata(decision: Decision, output: Array) -> tuple[Array, list[str]]:
-    """-> a code for each row, and the stratum that each code stands for: the row's text, or for numbers the tenth "0" to "9" of the
-    reference predictions that it lies in. One pass over many answers, without a text for each row."""
+def strata(decision: Decision, output: Array) -> tuple[Array, Callable[[int], str]]:
+    """-> a code for each row, and what a code stands for: the row's text, or for numbers the tenth "0" to "9" of the reference
+    predictions that it lies in. One pass over many answers, without a text for each row or each of a thousand classes."""
     if decision.kind is DecisionKind.TOLERANCE:
         numbers = _column(decision, output)
         if not decision.edges:
-            return np.zeros(len(numbers), dtype=np.int64), ["0"]
-        return np.searchsorted(np.array(decision.edges), numbers, side="right"), [str(n) for n in range(len(decision.edges) + 1)]
+            return np.zeros(len(numbers), dtype=np.int64), str
+        return np.searchsorted(np.array(decision.edges), numbers, side="right"), str
     if decision.kind is DecisionKind.THRESHOLD:
         threshold = 0.5 if decision.threshold is None else decision.threshold
         names = [decision.negative or "negative", decision.positive or "positive"]
-        return (_column(decision, output) >= threshold).astype(np.int64), names
+        return (_column(decision, output) >= threshold).astype(np.int64), names.__getitem__
     rows = _rows(output)
     if rows.shape[1] == 1 and rows.dtype.kind != "f":
         return _coded(rows[:, 0])
-    return rows.argmax(axis=1), [_name(decision, i) for i in range(rows.shape[1])]
+    return rows.argmax(axis=1), partial(_name, decision)
 
 
-def _coded(values: Array) -> tuple[Array, list[str]]:
+def _coded(values: Array) -> tuple[Array, Callable[[int], str]]:
     """Classes that are values themselves. Small integers near each other are told apart without sorting."""
     if values.dtype.kind in "iu" and values.size:
         low, high = int(values.min()), int(values.max())
         if high - low < _NEAR:
-            return (values - low).astype(np.int64), [str(n) for n in range(low, high + 1)]
+            return (values - low).astype(np.int64), lambda code: str(low + code)
     found, codes = np.unique(values, return_inverse=True)
-    return codes.reshape(-1), [_text(v) for v in found.tolist()]
+    texts: list[Any] = found.tolist()
+    return codes.reshape(-1), lambda code: _text(texts[code])
 
 
 def _classes(decision: Decision, output: Array) -> list[str]:

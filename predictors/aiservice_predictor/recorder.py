@@ -7,6 +7,7 @@ of those that were not drawn, some are kept for their decision, and marked as no
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TypeAlias
 from uuid import uuid4
@@ -25,6 +26,8 @@ _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
 GROWTH = 12
 """Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
+_SMALL = 2**16
+"""Bytes of a message that are not worth a closer look."""
 _LONGEST_STRATUM = 128
 """Characters of a decision that tell strata apart; a model may echo whatever it was sent."""
 
@@ -67,7 +70,7 @@ class Recorder:
             self._gap = self._thinning.gap()
         if self._records:
             self._pending.append((id, at, inputs, output, rows, not gap))
-            self._pending_bytes += message * GROWTH + OVERHEAD
+            self._pending_bytes += _bytes(inputs, message) + OVERHEAD
         else:
             self._pending.append((id, at, _NONE, output, rows, False))
         self._pending_outputs += output.nbytes
@@ -98,8 +101,8 @@ class Recorder:
 
     def _file(self, answers: list[_Answer], output: Array) -> None:
         """`output`: of all these answers, one after the other."""
-        codes, names = decisions.strata(self.decision, output)
-        strata = self._count(codes, names)
+        codes, name = decisions.strata(self.decision, output)
+        strata = self._count(codes, name)
         if not self._records:
             return
         total = len(self._seen)
@@ -136,12 +139,20 @@ class Recorder:
         else:
             self.reservoir.add_rare(entry)
 
-    def _count(self, codes: Array, names: list[str]) -> dict[int, str]:
+    def _count(self, codes: Array, name: Callable[[int], str]) -> dict[int, str]:
         """Count rows, -> the strata of the codes that occur; in all there are MAX_STRATA and OTHER."""
         found = {}
-        for code, rows in enumerate(np.bincount(codes, minlength=len(names)).tolist()):
-            if rows:
-                stratum = names[code][:_LONGEST_STRATUM]
-                found[code] = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
-                self._seen[found[code]] += rows
+        counts = np.bincount(codes)
+        occur: list[int] = np.flatnonzero(counts).tolist()
+        for code in occur:
+            stratum = name(code)[:_LONGEST_STRATUM]
+            found[code] = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
+            self._seen[found[code]] += int(counts[code])
         return found
+
+
+def _bytes(inputs: Tensors, message: int) -> int:
+    """That the inputs of a message hold, at most."""
+    if message < _SMALL or any(a.dtype == object for a in inputs.values()):
+        return message * GROWTH
+    return message + sum(a.nbytes for a in inputs.values())

@@ -12,8 +12,8 @@ CLASS = Decision(kind=DecisionKind.CLASS, output="y")
 
 
 def strata_of(decision: Decision, output: Array) -> list[str]:
-    codes, names = strata(decision, output)
-    return [names[c] for c in codes]
+    codes, name = strata(decision, output)
+    return [name(c) for c in codes.tolist()]
 
 
 def strings(*values: str) -> Array:

@@ -57,7 +57,7 @@ class Limits:
 class Batcher:
     """Belongs to one event loop."""
 
-    def __init__(self, run: Run, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, run: Run, limits: Limits, metrics: Metrics, pace: Pace | None = None) -> None:
         self._run, self._limits, self._metrics = run, limits, metrics
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "model")
@@ -68,7 +68,7 @@ class Batcher:
         self._since = 0.0
         self._scheduled = False
         self._closed = False
-        self._pace = Pace(limits.max_rows, limits.inline, limits.stretch)
+        self._pace = pace or Pace(limits.max_rows, limits.inline, limits.stretch)
         self._by_row = limits.by_row
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER

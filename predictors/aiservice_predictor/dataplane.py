@@ -26,14 +26,15 @@ _STUCK = 30
 class DataPlane:
     """One served model. Belongs to one event loop."""
 
-    def __init__(self, loaded: Loaded, config: PredictorConfig) -> None:
+    def __init__(self, loaded: Loaded, config: PredictorConfig, recorder: Recorder | None = None, workers: int = 1) -> None:
+        """`workers`: how many planes serve together, each with its share of the queue."""
         self.config = config
         self.name = config.model_name
         self.digest = loaded.digest
         self.loaded = loaded
         self.signature = loaded.signature
         self.metrics = Metrics()
-        self.recorder = Recorder(loaded.signature.decision, config.reservoir_bytes)
+        self.recorder = recorder or Recorder(loaded.signature.decision, config.reservoir_bytes)
         self.exposition = Exposition(
             self.metrics, {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}, self.recorder
         )
@@ -46,7 +47,7 @@ class DataPlane:
             max_rows=config.batch_max_size or Limits.max_rows,
             stretch=config.batch_max_size is None,
             max_delay=config.batch_max_delay,
-            queue=config.queue,
+            queue=-(-config.queue // workers),
             queue_bytes=max(_LEAST_QUEUE, 2 * config.max_body),
             by_row=loaded.by_row and config.batch_max_size != 1,
             inline=loaded.signature.fixed_rows and loaded.model.steady,

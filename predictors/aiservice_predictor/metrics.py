@@ -36,6 +36,10 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: Histogram) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def family(self, name: str, text: str) -> HistogramMetricFamily:
         buckets, total = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
@@ -59,6 +63,13 @@ class Metrics:
         self.requests[protocol, outcome] += 1
         if outcome in TIMED:
             self.seconds.observe(seconds)
+
+    def add(self, other: Metrics) -> None:
+        """What another process of the same predictor counted."""
+        self.requests.update(other.requests)
+        for mine, theirs in ((self.seconds, other.seconds), (self.queue, other.queue), (self.batch, other.batch)):
+            mine.add(theirs)
+        self.rows += other.rows
 
 
 class Recording(Protocol):

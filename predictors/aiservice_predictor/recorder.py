@@ -42,13 +42,14 @@ _NONE: Tensors = {}
 class Recorder:
     """What was asked and decided since the start."""
 
-    def __init__(self, decision: Decision, limit: int) -> None:
+    def __init__(self, decision: Decision, limit: int, reservoir: Reservoir | None = None, workers: int = 1) -> None:
+        """`reservoir`: where requests are kept, if not here; `workers`: how many record for the same predictor."""
         self.run = uuid4().hex
         self.decision = decision
-        self._pending_limit = limit // 16
-        self.reservoir = Reservoir(limit - self._pending_limit)
+        self._pending_limit = limit // 16 // workers
+        self.reservoir = Reservoir(limit - self._pending_limit) if reservoir is None else reservoir
         self._records = limit > 0
-        self._thinning = Thinning()
+        self._thinning = Thinning(workers=workers)
         self._gap = 0
         """Requests that are not drawn before the next one."""
         self._pending: list[_Answer] = []

@@ -9,10 +9,11 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from time import perf_counter
+from typing import TypeAlias
 
 import orjson
 
@@ -21,6 +22,7 @@ from aiservice_predictor import cgroup
 from aiservice_predictor.config import WrongConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
+from aiservice_predictor.shared import Own, Shared
 from aiservice_predictor.transport import grpc, infer
 from aiservice_predictor.transport.h2.connection import Http2
 from aiservice_predictor.transport.head import Heads
@@ -42,28 +44,53 @@ def serve(config: PredictorConfig) -> int:
 
     _raise_file_limit()
     tls = [_tls(config, protocol) for protocol in ("http/1.1", "h2")]
-    loaded = load(Path(config.model_dir), config.digest, cgroup.threads(config.threads))
+    workers = cgroup.workers(config.workers)
+    if workers > 1 and config.threads > 1:
+        raise WrongConfig(
+            f"AISERVICE_THREADS is {config.threads}: each of {workers} workers has one thread; leave it out, or AISERVICE_WORKERS"
+        )
+    loaded = load(Path(config.model_dir), config.digest, 1 if workers > 1 else cgroup.threads(config.threads))
     _calm_collector()
-    return uvloop.run(_serve(config, loaded, *tls))
+    if workers == 1:
+        return uvloop.run(_serve(config, loaded, *tls))
+    from aiservice_predictor.workers.parent import Parent
+
+    return Parent(config, loaded, workers, *tls).run()
 
 
 async def _serve(config: PredictorConfig, loaded: Loaded, http_tls: SSLContext | None, grpc_tls: SSLContext | None) -> int:
     plane = DataPlane(loaded, config)
     host = Host(plane)
-    ending = _Ending()
-    heads, methods = Heads(Routes(plane, infer.routes(plane)).prepare), grpc.Methods(plane)
-    listeners = [
-        await _listen(config, config.http_port, lambda: Http1(host, heads), http_tls),
-        await _listen(config, config.grpc_port, lambda: Http2(host, methods.prepare), grpc_tls),
-    ]
+    ending = Ending(signal.SIGTERM, signal.SIGINT)
+    http, grpc = speakers(plane, host, Own(plane))
+    listeners = [await _listen(config, config.http_port, http, http_tls), await _listen(config, config.grpc_port, grpc, grpc_tls)]
     http_port, grpc_port = (listener.sockets[0].getsockname()[1] for listener in listeners)
     print("ready", orjson.dumps({"http": http_port, "grpc": grpc_port}).decode(), flush=True)
+
+    async def close() -> None:
+        for listener in listeners:
+            listener.close()
+
+    return await attend(plane, host, close, ending, config.drain)
+
+
+Speaker: TypeAlias = Callable[[], asyncio.Protocol]
+
+
+def speakers(plane: DataPlane, host: Host, shared: Shared) -> tuple[Speaker, Speaker]:
+    """What makes an HTTP/1 connection, and what makes a gRPC one."""
+    heads, methods = Heads(Routes(plane, infer.routes(plane), shared).prepare), grpc.Methods(plane)
+    return lambda: Http1(host, heads), lambda: Http2(host, methods.prepare)
+
+
+async def attend(plane: DataPlane, host: Host, close: Callable[[], Awaitable[None]], ending: Ending, seconds: float) -> int:
+    """Serve until it is to end, and end well: the exit status. `close`: no connection comes after it."""
     await ending.first.wait()
     plane.stop_taking()
     host.drain()
     forced = asyncio.create_task(ending.second.wait())
-    drained = asyncio.create_task(_drain(plane, host, listeners, config.drain))
-    await asyncio.wait((forced, drained), return_when=asyncio.FIRST_COMPLETED, timeout=config.drain)
+    drained = asyncio.create_task(_drain(plane, host, close, seconds))
+    await asyncio.wait((forced, drained), return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
     cut = plane.open
     if cut:
         print(f"aiservice_predictor: ended with {cut} requests open", file=sys.stderr, flush=True)
@@ -75,7 +102,7 @@ async def _serve(config: PredictorConfig, loaded: Loaded, http_tls: SSLContext |
     return 1 if cut else 0
 
 
-async def _listen(config: PredictorConfig, port: int, connection: Callable[[], asyncio.Protocol], tls: SSLContext | None) -> asyncio.Server:
+async def _listen(config: PredictorConfig, port: int, connection: Speaker, tls: SSLContext | None) -> asyncio.Server:
     """Start listening; the kernel chooses the port where it is 0."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -84,28 +111,27 @@ async def _listen(config: PredictorConfig, port: int, connection: Callable[[], a
     return await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=_BACKLOG, ssl=tls)
 
 
-async def _drain(plane: DataPlane, host: Host, listeners: Iterable[asyncio.Server], seconds: float) -> None:
+async def _drain(plane: DataPlane, host: Host, close: Callable[[], Awaitable[None]], seconds: float) -> None:
     """Answer what still comes until it is quiet, close the listeners, finish what is open."""
     start = perf_counter()
     while perf_counter() - start < min(LONGEST_QUIET, seconds / 4):
         if not plane.open and perf_counter() - max(plane.last, start) > min(QUIET, seconds / 8):
             break
         await asyncio.sleep(0.02)
-    for listener in listeners:
-        listener.close()
+    await close()
     host.end()
     while plane.open or host.receiving:
         await asyncio.sleep(0.01)
         host.end()
 
 
-class _Ending:
-    """SIGTERM or SIGINT: once to end well, twice to end now."""
+class Ending:
+    """A signal once: to end well; twice: to end now."""
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: int) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals:
             loop.add_signal_handler(number, self._signalled)
 
     def _signalled(self) -> None:

@@ -62,6 +62,8 @@ class PredictorConfig(ApiModel):
     """Seconds until a request is answered with 504 (gRPC: DEADLINE_EXCEEDED)."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """onnxruntime's threads within one call; 0: as many as the container's CPU limit has whole cores, one without a limit."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    """Processes that serve, with one thread each where there are several; 0: one for each whole core of the container's CPU limit, or of the machine."""
     queue: Annotated[int, Field(ge=1)] = 256
     """Most requests that wait; further ones get 503 with Retry-After (gRPC: UNAVAILABLE)."""
     max_body: Annotated[int, Field(ge=1024)] = 32 * 2**20

@@ -40,7 +40,8 @@ class Client(Protocol):
 class Host:
     """Belongs to one event loop."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, gone: Callable[[], None] = lambda: None) -> None:
+        """`gone`: told of each connection that ends."""
         self.plane = plane
         self.max_body = plane.config.max_body
         self.timeout = plane.config.timeout
@@ -53,6 +54,7 @@ class Host:
         self._clients: set[Client] = set()
         self._due: dict[Client, float] = {}
         self._ticks = 0
+        self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(_TICK, self._tick)
 
@@ -62,6 +64,7 @@ class Host:
     def left(self, client: Client) -> None:
         self._clients.discard(client)
         self._due.pop(client, None)
+        self._gone()
 
     def watch(self, client: Client, seconds: float) -> None:
         """Call its `late` after so many seconds, give or take a tick, unless it is unwatched or watched anew before."""

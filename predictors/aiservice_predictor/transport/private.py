@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from time import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,33 +16,34 @@ from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Forbidden, Invalid, MethodNotAllowed, Unauthorized
 from aiservice_predictor.load import wire
 from aiservice_predictor.reservoir import Entry
+from aiservice_predictor.shared import Shared
+from aiservice_predictor.transport.head import Head
 
 DEFAULT_LIMIT = 1000
 MAX_LIMIT = 10_000
-MAX_BYTES = 2**24
-"""Recorded bytes in one answer; what is asked for beyond is left out. As JSON they are several times as many."""
 _METHODS = {RESERVOIR_PATH: "GET", GOLDEN_PATH: "GET", REFERENCE_PATH: "GET", LABELS_PATH: "POST"}
 
 
 class Private:
     """Closed to everyone where no token is configured."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, plane: DataPlane, shared: Shared) -> None:
+        self._plane, self._shared = plane, shared
         self._token = plane.config.token.encode()
 
     def owns(self, path: str) -> bool:
         return path in _METHODS
 
-    async def answer(self, path: str, method: str, headers: dict[bytes, bytes], query: bytes, data: bytes) -> bytes:
+    async def answer(self, head: Head, data: bytes) -> bytes:
         """JSON. Raises Unauthorized, Forbidden, MethodNotAllowed, Invalid."""
-        self._admit(headers)
+        path, method = head.path, head.method
+        self._admit(head.fields)
         if method != _METHODS[path]:
             raise MethodNotAllowed(method, _METHODS[path])
         if path == LABELS_PATH:
-            return self._label(data)
+            return await self._label(data)
         if path == RESERVOIR_PATH:
-            return await self._reservoir(query)
+            return await self._reservoir(head.query)
         loaded = self._plane.loaded
         if path == GOLDEN_PATH:
             golden = {"requests": [g.wire() for g in loaded.golden], "golden": loaded.signature.golden.wire()}
@@ -60,30 +60,20 @@ class Private:
         if not hmac.compare_digest(said.removeprefix(b"Bearer "), self._token):
             raise Forbidden("this is not the service's token")
 
-    def _label(self, data: bytes) -> bytes:
+    async def _label(self, data: bytes) -> bytes:
         try:
             labels = Labels.model_validate_json(data)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_context=False)[0]
             raise Invalid(f'the body must be {{"labels": {{id: decision}}}}: {".".join(map(str, fault["loc"]))}: {fault["msg"]}') from None
-        recorder = self._plane.recorder
-        recorder.fold()
-        now = time()
-        matched = [id for id, text in labels.labels.items() if recorder.reservoir.label(id, text, now)]
-        return orjson.dumps(LabelsMatched(matched=matched).wire())
+        return orjson.dumps(LabelsMatched(matched=await self._shared.label(labels.labels)).wire())
 
     async def _reservoir(self, query: bytes) -> bytes:
         limit = min(_number(query, "limit", DEFAULT_LIMIT), MAX_LIMIT)
         after = _number(query, "labelledAfter", -1)
-        recorder = self._plane.recorder
-        seen = recorder.seen()
-        kept = recorder.reservoir
-        entries = kept.labelled_after(after, limit) if after >= 0 else kept.spread(limit)
-        while len(entries) > 1 and sum(e.size for e in entries) > MAX_BYTES:
-            limit = len(entries) // 2
-            entries = kept.labelled_after(after, limit) if after >= 0 else kept.spread(limit)
+        run, seen, entries = await self._shared.recorded(after, limit)
         found = [self._recorded(e) for e in entries if self._carries(e)]
-        answer = {"run": recorder.run, "seen": seen, "requests": found}
+        answer = {"run": run, "seen": seen, "requests": found}
         return await asyncio.to_thread(orjson.dumps, answer, None, orjson.OPT_SERIALIZE_NUMPY)
 
     def _carries(self, entry: Entry) -> bool:

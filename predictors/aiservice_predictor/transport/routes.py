@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from aiservice_predictor.codec.request import Part
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure, Forbidden, Invalid, MethodNotAllowed, NotFound, UnsupportedEncoding
 from aiservice_predictor.metrics import CONTENT_TYPE
+from aiservice_predictor.shared import Shared
 from aiservice_predictor.transport.body import WORTH, gunzip, gzipped
 from aiservice_predictor.transport.exchange import JSON, Exchange
 from aiservice_predictor.transport.head import Head
@@ -77,16 +78,12 @@ class Fetch(Route):
         send(exchange, status, self._kind, content)
 
 
-class Closed(Route):
-    """The endpoints of the control plane: answered by tasks, since they may take a while."""
+class Slow(Route):
+    """Answered by a task, since it may take a while."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._private = Private(plane)
-        self._max_body = plane.config.max_body
+    def __init__(self, answer: Callable[[Head, bytes], Awaitable[bytes]], max_body: int, kind: bytes = JSON) -> None:
+        self._get, self._max_body, self._kind = answer, max_body, kind
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def owns(self, path: str) -> bool:
-        return self._private.owns(path)
 
     def handle(self, exchange: Exchange, body: bytes) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(exchange, body))
@@ -94,29 +91,29 @@ class Closed(Route):
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, exchange: Exchange, body: bytes) -> None:
-        head = exchange.head
         try:
-            if head.gzip_in:
+            if exchange.head.gzip_in:
                 body = gunzip(body, self._max_body)
-            content = await self._private.answer(head.path, head.method, head.fields, head.query, body)
+            content = await self._get(exchange.head, body)
         except Failure as failure:
             self.fail(exchange, failure)
         except Exception as error:
             self.fail(exchange, fault(error))
         else:
-            send(exchange, 200, JSON, content)
+            send(exchange, 200, self._kind, content)
 
 
 class Routes:
     """Every path of one predictor."""
 
-    def __init__(self, plane: DataPlane, inference: dict[str, Route]) -> None:
+    def __init__(self, plane: DataPlane, inference: dict[str, Route], shared: Shared) -> None:
         """`inference`: path -> what answers a POST there."""
         self._plane = plane
         self._token = plane.config.token.encode()
         self._inference = inference
         self._refusal = Refusal()
-        self._closed = Closed(plane)
+        self._private = Private(plane, shared)
+        self._closed = Slow(self._private.answer, plane.config.max_body)
         name = plane.name
         gets: dict[str, Get] = {
             "/healthz": lambda: (200, {"status": "alive"}) if plane.live else (503, {"status": "stuck"}),
@@ -128,10 +125,10 @@ class Routes:
             "/v2": lambda: (200, {"name": "aiservice-predictor", "version": VERSION, "extensions": EXTENSIONS}),
             f"/v2/models/{name}": self._model_metadata,
         }
-        self._fetches = {path: Fetch(_json(get)) for path, get in gets.items()}
+        self._fetches: dict[str, Route] = {path: Fetch(_json(get)) for path, get in gets.items()}
         description = openapi.document(plane.config, plane.signature)
         self._fetches[openapi.PATH] = Fetch(lambda: (200, description))
-        self._fetches["/metrics"] = Fetch(lambda: (200, plane.exposition.text()), _METRICS)
+        self._fetches["/metrics"] = Slow(lambda *_: shared.metrics(), plane.config.max_body, _METRICS)
 
     def prepare(self, head: Head) -> None:
         """Sets the route and what it needs to know of the head."""
@@ -158,7 +155,7 @@ class Routes:
             if method not in ("GET", "HEAD"):
                 raise MethodNotAllowed(method, "GET")
             return fetch
-        if self._closed.owns(path):
+        if self._private.owns(path):
             return self._closed
         parts = path.split("/")
         if len(parts) > 3 and parts[1] in ("v1", "v2") and parts[2] == "models":

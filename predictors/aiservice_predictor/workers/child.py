@@ -1,0 +1,179 @@
+"""One worker: serves the connections that it is handed, and hands what is the whole predictor's to the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any, NoReturn
+
+from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor.dataplane import DataPlane
+from aiservice_predictor.load import Loaded
+from aiservice_predictor.metrics import Metrics
+from aiservice_predictor.recorder import Recorder
+from aiservice_predictor.reservoir import Entry, Reservoir
+from aiservice_predictor.server import Ending, attend, speakers
+from aiservice_predictor.transport.host import Host
+from aiservice_predictor.workers.channel import Channel
+
+HTTP, GRPC, NO_MORE = b"h", b"g", b"."
+"""What comes over the intake: a connection of either kind, or the word that none will come any more."""
+_MOST_UNSENT = 2**26
+"""Bytes for a parent that does not read: what is recorded beyond is lost, whatever it is."""
+
+
+@dataclass
+class Told:
+    """What a worker has counted since it started."""
+
+    metrics: Metrics
+    seen: dict[str, int]
+    live: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's ends of what it shares with the parent."""
+
+    channel: socket.socket
+    intake: socket.socket
+    """SOCK_SEQPACKET: a word and a descriptor at a time."""
+    left: Callable[[], None]
+    """A connection has ended."""
+
+
+class Link:
+    """The worker's end of the channel; the Shared of a worker."""
+
+    def __init__(self, sock: socket.socket, told: Callable[[], Told], ending: Ending) -> None:
+        self._channel = Channel(sock)
+        self._told, self._ending = told, ending
+        self._loop = asyncio.get_running_loop()
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+        self._loop.add_reader(sock, self._read)
+
+    def send(self, *message: object) -> None:
+        self._channel.send(message)
+        if self._channel.unsent:
+            self._loop.add_writer(self._channel.sock, self._write)
+
+    def keep(self, entry: Entry) -> None:
+        if self._channel.unsent < _MOST_UNSENT:
+            self.send("kept", entry)
+
+    async def metrics(self) -> bytes:
+        found: bytes = await self._ask("metrics")
+        return found
+
+    async def recorded(self, after: int, limit: int) -> tuple[str, dict[str, int], list[Entry]]:
+        found: tuple[str, dict[str, int], list[Entry]] = await self._ask("recorded", after, limit)
+        return found
+
+    async def label(self, labels: dict[str, str]) -> list[str]:
+        found: list[str] = await self._ask("label", labels)
+        return found
+
+    def _ask(self, what: str, *arguments: object) -> asyncio.Future[Any]:
+        self._count += 1
+        future = self._asked[self._count] = self._loop.create_future()
+        self.send("ask", self._count, what, arguments)
+        return future
+
+    def _write(self) -> None:
+        self._channel.flush()
+        if not self._channel.unsent:
+            self._loop.remove_writer(self._channel.sock)
+
+    def _read(self) -> None:
+        try:
+            for word, *rest in self._channel.receive():
+                if word == "tell":
+                    self.send("told", self._told())
+                elif word == "answer":
+                    self._asked.pop(rest[0]).set_result(rest[1])
+                else:
+                    (self._ending.first if word == "end" else self._ending.second).set()
+        except EOFError:
+            os._exit(1)  # without the parent nobody knows of us
+
+
+class Forwarded(Reservoir):
+    """Keeps nothing: the parent does."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.link: Link
+
+    def add(self, entry: Entry) -> None:
+        self.link.keep(entry)
+
+    add_rare = add
+
+
+class Intake:
+    """Where connections come from."""
+
+    def __init__(self, sock: socket.socket, speak: dict[bytes, tuple[Callable[[], asyncio.Protocol], SSLContext | None]]) -> None:
+        self._sock, self._speak = sock, speak
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.ended = asyncio.Event()
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._take)
+
+    def _take(self) -> None:
+        while True:
+            try:
+                word, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
+            except BlockingIOError:
+                return
+            if not descriptors:
+                self._loop.remove_reader(self._sock)
+                self.ended.set()
+                return
+            factory, tls = self._speak[word]
+            connection = socket.socket(fileno=descriptors[0])
+            task = self._loop.create_task(self._begin(factory, connection, tls))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, factory: Callable[[], asyncio.Protocol], connection: socket.socket, tls: SSLContext | None) -> None:
+        try:
+            await self._loop.connect_accepted_socket(factory, connection, ssl=tls)
+        except OSError:
+            connection.close()
+
+
+def work(config: PredictorConfig, loaded: Loaded, workers: int, place: Place, *tls: SSLContext | None) -> NoReturn:
+    import uvloop
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent is told as well, and tells us
+    os._exit(uvloop.run(_work(config, loaded, workers, place, *tls)))
+
+
+async def _work(
+    config: PredictorConfig, loaded: Loaded, workers: int, place: Place, http_tls: SSLContext | None, grpc_tls: SSLContext | None
+) -> int:
+    kept = Forwarded()
+    recorder = Recorder(loaded.signature.decision, config.reservoir_bytes, kept, workers)
+    plane = DataPlane(loaded, config, recorder, workers)
+    host = Host(plane, place.left)
+    ending = Ending(signal.SIGTERM)
+    link = kept.link = Link(place.channel, lambda: Told(plane.metrics, recorder.seen(), plane.live), ending)
+    http, grpc = speakers(plane, host, link)
+    intake = Intake(place.intake, {HTTP: (http, http_tls), GRPC: (grpc, grpc_tls)})
+
+    async def close() -> None:
+        link.send("closed")
+        await intake.ended.wait()
+
+    link.send("ready")
+    status = await attend(plane, host, close, ending, config.drain)
+    link.send("told", Told(plane.metrics, recorder.seen(), True))
+    return status

@@ -1,0 +1,75 @@
+"""What the workers told, added up; nothing is lost with a worker but what it had not told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from uuid import uuid4
+
+from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor.load import Loaded
+from aiservice_predictor.metrics import Exposition, Metrics
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir
+from aiservice_predictor.workers.child import Told
+
+
+class Totals:
+    """Counters of workers that are gone, and everybody's recorded requests."""
+
+    def __init__(self, loaded: Loaded, config: PredictorConfig) -> None:
+        self.run = uuid4().hex
+        self.reservoir = Reservoir(config.reservoir_bytes)
+        self._info = {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}
+        self._metrics = Metrics()
+        self._seen: Counter[str] = Counter()
+        self._strata: set[str] = set()
+        self._sequence = 0
+
+    def keep(self, entry: Entry) -> None:
+        self._sequence += 1
+        entry.sequence, entry.stratum = self._sequence, self._stratum(entry.stratum)
+        if entry.fair:
+            self.reservoir.add(entry)
+        else:
+            self.reservoir.add_rare(entry)
+
+    def gone(self, last: Told) -> None:
+        self._metrics.add(last.metrics)
+        self._seen.update(self._named(last.seen))
+
+    def seen(self, told: Iterable[Told]) -> dict[str, int]:
+        found = self._seen.copy()
+        for each in told:
+            found.update(self._named(each.seen))
+        return dict(found)
+
+    def text(self, told: Iterable[Told]) -> bytes:
+        everybody, whole = list(told), Metrics()
+        for metrics in (self._metrics, *(each.metrics for each in everybody)):
+            whole.add(metrics)
+        return Exposition(whole, self._info, _Recorded(self.seen(everybody), self.reservoir)).text()
+
+    def _named(self, seen: dict[str, int]) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for stratum, rows in seen.items():
+            found[self._stratum(stratum)] += rows
+        return found
+
+    def _stratum(self, name: str) -> str:
+        """As many as one process would tell apart; a name that is known stays known, so that no counter goes back."""
+        if name not in self._strata:
+            if len(self._strata) >= MAX_STRATA:
+                return OTHER
+            self._strata.add(name)
+        return name
+
+
+class _Recorded:
+    def __init__(self, seen: dict[str, int], reservoir: Reservoir) -> None:
+        self._seen, self._reservoir = seen, reservoir
+
+    def seen(self) -> dict[str, int]:
+        return self._seen
+
+    def held(self) -> tuple[int, int]:
+        return self._reservoir.bytes, len(self._reservoir)

@@ -128,8 +128,8 @@ def install(peer: Peer) -> Path:
 
 
 @contextmanager
-def running(peer: Peer, model: Path, probe: Payload) -> Iterator[Running]:
-    """Started on its core, and asked until it answers rightly. Raises RuntimeError where it never does."""
+def running(peer: Peer, model: Path, probe: Payload, cores: str = SERVER_CORE) -> Iterator[Running]:
+    """Started on its cores, and asked until it answers rightly. Raises RuntimeError where it never does."""
     programs = install(peer)
     http, grpc = _free(), _free()
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ def running(peer: Peer, model: Path, probe: Payload) -> Iterator[Running]:
             (Path(folder) / "model-settings.json").write_text(f'{{"name": "{NAME}", "implementation": "mlserver_model.Onnx"}}')
         words = {"python": str(programs / "python"), "bin": str(programs), "model": model, "http": http, "grpc": grpc, "folder": folder}
         env = {k: v.format(**words) for k, v in peer.env.items()}
-        command = pinned(SERVER_CORE, *(part.format(**words) for part in peer.command))
+        command = pinned(cores, *(part.format(**words) for part in peer.command))
         with open(Path(folder) / "log", "wb") as log:
             start = time.perf_counter()
             process = subprocess.Popen(
@@ -169,7 +169,10 @@ def with_group(pid: int, number: int) -> None:
 
 def _await(process: subprocess.Popen[bytes], url: str, probe: Payload, log: Path) -> None:
     content, end = probe.path.read_bytes(), time.perf_counter() + _STARTS_WITHIN
-    with httpx.Client(trust_env=False, timeout=5, headers={"content-type": "application/json"}) as client:
+    headers = {"content-type": "application/json"}
+    if probe.json_size is not None:
+        headers["inference-header-content-length"] = f"{probe.json_size}"
+    with httpx.Client(trust_env=False, timeout=5, headers=headers) as client:
         while time.perf_counter() < end and process.poll() is None:
             try:
                 answer = client.post(url, content=content)

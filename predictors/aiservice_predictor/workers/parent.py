@@ -34,8 +34,8 @@ _TELL = 1.0
 """Seconds between two looks at what the workers counted: so much is lost with one that crashes."""
 _PATIENCE = 0.5
 """Seconds for a worker to tell; one that is busy longer is taken as it last was."""
-_STUCK = 30
-"""Times the timeout."""
+_DOUBTED, _GIVEN_UP = 3, 10
+"""Looks that a worker did not answer until it is spared what others can do, and until it is killed."""
 _LEAST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds before a worker that crashed is started again: twice as long each time, until one has lived for a while."""
 _LIVED = 60.0
@@ -50,7 +50,9 @@ class _Worker:
 
     def __init__(self, number: int, pid: int, channel: Channel, intake: socket.socket) -> None:
         self.number, self.pid, self.channel, self.intake = number, pid, channel, intake
-        self.since = self.heard = perf_counter()
+        self.since = perf_counter()
+        self.silent = 0
+        """Looks since it was last heard."""
         self.passed = 0
         """Connections that it was given."""
         self.taking = False
@@ -191,6 +193,7 @@ class Parent:
         self._crashes = 0 if perf_counter() - worker.since > _LIVED else self._crashes
         pause = min(_LONGEST_PAUSE, _LEAST_PAUSE * 2**self._crashes)
         self._crashes += 1
+        self._totals.restarts += 1
         said = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         print(f"aiservice_predictor: worker {worker.number} {said}; it is started again in {pause:g} s", file=sys.stderr, flush=True)
         self._later(pause, lambda: self._start(worker.number))
@@ -212,9 +215,10 @@ class Parent:
         self._watch(worker)
 
     def _said(self, worker: _Worker, word: str, rest: list[Any]) -> None:
-        worker.heard = perf_counter()
+        worker.silent = 0
         if word == "kept":
-            self._totals.keep(rest[0])
+            for entry in rest[0]:
+                self._totals.keep(entry)
         elif word == "told":
             worker.told = rest[0]
             if not worker.told.live:
@@ -237,7 +241,7 @@ class Parent:
             "recorded": lambda *a: (self._totals.run, self._totals.seen(self._told()), choose(self._totals.reservoir, *a)),
             "label": lambda labels: give(self._totals.reservoir, labels),
         }
-        everybody = set(self._workers.values())
+        everybody = {w for w in self._workers.values() if w.silent < _DOUBTED}
         question = _Question(asker, number, lambda: answers[what](*arguments), everybody)
         self._questions.append(question)
         for worker in everybody:
@@ -256,11 +260,12 @@ class Parent:
         self._questions = [q for q in self._questions if q.open]
 
     def _look(self) -> None:
-        """Make everybody tell; one that has not for very long, or whose call of the model will never end, is started again."""
+        """Make everybody tell; one that does not is started again, as is one whose call of the model will never end."""
         for worker in self._workers.values():
-            if perf_counter() - worker.heard > _STUCK * max(self._config.timeout, 1):
+            worker.silent += 1
+            if worker.silent > _GIVEN_UP:
                 os.kill(worker.pid, signal.SIGKILL)
-            elif not worker.channel.unsent:
+            elif worker.silent <= _DOUBTED:
                 self._send(worker, "tell")
         self._later(_TELL, self._look)
 
@@ -296,7 +301,8 @@ class Parent:
 
     def _hand_out(self, kind: bytes, connection: socket.socket) -> None:
         """To whoever has the fewest; where nobody can take it, its client is told so by a reset."""
-        for worker in sorted((w for w in self._workers.values() if w.taking), key=lambda w: w.passed - self._left[w.number]):
+        taking = [w for w in self._workers.values() if w.taking]
+        for worker in sorted(taking, key=lambda w: (w.silent >= _DOUBTED, w.passed - self._left[w.number])):
             try:
                 socket.send_fds(worker.intake, [kind], [connection.fileno()])
             except OSError:

@@ -12,6 +12,11 @@ from aiservice_predictor.metrics import Exposition, Metrics
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir
 from aiservice_predictor.workers.child import Told
 
+_RESTARTS = (
+    b"# HELP aiservice_worker_restarts_total Workers that crashed or hung, and were started again\n"
+    b"# TYPE aiservice_worker_restarts_total counter\naiservice_worker_restarts_total %d\n"
+)
+
 
 class Totals:
     """Counters of workers that are gone, and everybody's recorded requests."""
@@ -24,6 +29,8 @@ class Totals:
         self._seen: Counter[str] = Counter()
         self._strata: set[str] = set()
         self._sequence = 0
+        self.restarts = 0
+        """Workers that were started again."""
 
     def keep(self, entry: Entry) -> None:
         self._sequence += 1
@@ -47,7 +54,7 @@ class Totals:
         everybody, whole = list(told), Metrics()
         for metrics in (self._metrics, *(each.metrics for each in everybody)):
             whole.add(metrics)
-        return Exposition(whole, self._info, _Recorded(self.seen(everybody), self.reservoir)).text()
+        return Exposition(whole, self._info, _Recorded(self.seen(everybody), self.reservoir)).text() + _RESTARTS % self.restarts
 
     def _named(self, seen: dict[str, int]) -> Counter[str]:
         found: Counter[str] = Counter()

@@ -122,6 +122,19 @@ def test_the_gateway_routes_what_clients_are_for_and_no_private_endpoint() -> No
     assert paths == ["/v2", "/v1/models", "/openapi.json"]
 
 
+def test_workers_make_another_revision_and_take_the_cores_that_threads_would() -> None:
+    def env(**real_time: Any) -> dict[str, str]:
+        found = one(made(resources={"limits": {"cpu": "4"}}, **real_time), "InferenceService")["spec"]["predictor"]["model"]["env"]
+        return {e["name"]: e["value"] for e in found if e["name"] in ("AISERVICE_WORKERS", "AISERVICE_THREADS")}
+
+    assert env() == {"AISERVICE_THREADS": "4"}
+    assert env(workers=1) == {"AISERVICE_THREADS": "4"}
+    assert env(workers=4) == {"AISERVICE_THREADS": "1", "AISERVICE_WORKERS": "4"}
+    template = names.template(AIServiceSpec.model_validate({"model": {"uri": "s3://m/v1"}}))
+    assert "workers" not in template.wire(), "what there was before has the name that it had"
+    assert names.revision(template.model_copy(update={"workers": 2})) != names.revision(template)
+
+
 def test_a_secret_is_named_never_copied() -> None:
     spec = AIServiceSpec.model_validate({"model": {"uri": "s3://m/v1", "secret_name": "keys"}})
     owner = AIService.model_validate({"metadata": {"name": "svc", "namespace": "shop"}, "spec": spec})

@@ -101,7 +101,7 @@ class Resources(ApiModel):
     """What is set aside for it; scaling is measured against it. Default: 500m of a core, 256Mi."""
 
     limits: Amounts = Amounts()
-    """What it may not exceed. onnxruntime gets as many threads as whole cores stand here. Default: no limit, one thread."""
+    """What it may not exceed. With one worker, onnxruntime gets as many threads as whole cores stand here. Default: no limit, one thread."""
 
 
 class Batching(ApiModel):
@@ -133,6 +133,9 @@ class RealTime(ApiModel):
 
     resources: Resources = Resources()
     """Processor and memory of each. Default: requests of 500m and 256Mi, no limits."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of each predictor that serve, with one thread each where there are several: as many as cores, where a call of the model is too small for several threads. Default: 1."""
 
     batching: Batching = Batching()
     """How requests share a call of the model. Default: up to 32 rows, more of a quick model, no waiting."""

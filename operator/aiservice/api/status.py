@@ -24,6 +24,8 @@ class Template(ApiModel):
 
     model: Model
     resources: Resources = Resources()
+    workers: Annotated[int, Field(ge=2, le=64)] | None = None
+    """None: one."""
     batching: Batching = Batching()
     timeout: Annotated[str, Field(max_length=20)] = "10s"
     memory: Annotated[str, Field(max_length=20)] = "64Mi"

@@ -19,6 +19,7 @@ def template(spec: AIServiceSpec) -> Template:
     return Template(
         model=spec.model,
         resources=spec.real_time.resources,
+        workers=spec.real_time.workers if spec.real_time.workers > 1 else None,
         batching=spec.real_time.batching,
         timeout=spec.real_time.timeout,
         memory=spec.rollout.replay.memory,

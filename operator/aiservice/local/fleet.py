@@ -143,10 +143,10 @@ class Fleet:
             if replica.process is None:
                 continue
             if crew.bounds.metric is Metric.MEMORY:
-                held = resident_bytes(replica.process.pid)
+                held = resident_bytes(replica.process.pid, children=True)
                 shares += [held / amount(crew.requests["memory"])] if held is not None and "memory" in crew.requests else []
                 continue
-            spent = cpu_seconds(replica.process.pid)
+            spent = cpu_seconds(replica.process.pid, children=True)
             before = crew.used.get(replica.run)
             if spent is None or (before and now - before[0] < 1.0):
                 continue

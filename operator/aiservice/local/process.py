@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,28 +22,55 @@ def birth(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def cpu_seconds(pid: int) -> float | None:
-    """Processor time that it has used, or None if it is gone."""
+def cpu_seconds(pid: int, *, children: bool = False) -> float | None:
+    """Processor time that it has used, or None if it is gone; `children`: and they, those included that ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        spent = sum(map(int, _stat(pid)[11 : 15 if children else 13]))
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    for child in _children(pid) if children else ():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            spent += sum(map(int, _stat(child)[11:13]))
+    return spent / os.sysconf("SC_CLK_TCK")
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Memory that it holds, or None if it is gone."""
+def resident_bytes(pid: int, *, children: bool = False) -> int | None:
+    """Memory that it holds, or None if it is gone; `children`: and what each of them holds alone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        held = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):
         return None
+    for child in _children(pid) if children else ():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
+            held += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return held
+
+
+def _children(pid: int) -> list[int]:
+    """Of its main thread; none if it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def marked(variable: str, folder: Path) -> Iterator[tuple[Process, dict[str, str]]]:
-    """Every process whose environment names something in `folder` under `variable`, with its environment.
+    """Every process whose environment names something in `folder` under `variable`, with its environment; not its children, which inherit it.
 
     What we start carries such a mark from its first moment, so that it is found whenever its starter was killed.
     """
+    found = list(_marked(variable, folder))
+    inherited = {child for process, _ in found for child in _children(process.pid)}
+    return ((process, env) for process, env in found if process.pid not in inherited)
+
+
+def _marked(variable: str, folder: Path) -> Iterator[tuple[Process, dict[str, str]]]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

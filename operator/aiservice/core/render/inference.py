@@ -79,7 +79,8 @@ def config(service: str, revision: str, t: Template) -> PredictorConfig:
         batch_max_size=t.batching.max_size,
         batch_max_delay=seconds(t.batching.max_delay),
         timeout=seconds(t.timeout),
-        threads=max(1, int(amount(t.resources.limits.cpu))) if t.resources.limits.cpu else 1,
+        threads=max(1, int(amount(t.resources.limits.cpu))) if t.resources.limits.cpu and t.workers is None else 1,
+        workers=t.workers or 1,
     )
 
 

@@ -24,6 +24,9 @@ test: setup ## All tests (about 4 minutes on 2 cores, half of it waiting: so 4 a
 test-go: setup ## grpc-go and h2spec against the predictor (needs Go; built once, minutes)
 	@$(PY) -m pytest -q -m go tests/predictor $(ARGS)
 
+fuzz: setup ## What reads bytes from outside, guided by coverage (atheris, Linux on x86_64): ARGS="1000000 SEED"
+	@PYTHONPATH=operator:predictors:tests $(PY) tests/predictor/fuzz_guided.py $(or $(ARGS),1000000)
+
 fmt: setup ## Format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix-only -q .
 
@@ -63,4 +66,4 @@ cluster-down: ## End that cluster
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test test-go fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean
+.PHONY: help setup demo check test test-go fuzz fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import socket
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 _SIZE = 8
@@ -22,6 +21,8 @@ class Channel:
         """Bytes."""
         self._out: deque[memoryview] = deque()
         self._in = bytearray()
+        self.ended = False
+        """The other side is gone, and all that it sent was received."""
 
     def send(self, message: object) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
@@ -46,25 +47,31 @@ class Channel:
             else:
                 self._out[0] = self._out[0][sent:]
 
-    def receive(self) -> Iterator[Any]:
-        """Messages that are here in full, from our own parent or child. Raises EOFError where it is gone."""
-        try:
-            data = self.sock.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            raise EOFError
-        self._in += data
-        at = 0
+    def receive(self) -> list[Any]:
+        """Messages that are here in full, from our own parent or child."""
+        while not self.ended:
+            try:
+                data = self.sock.recv(_READ)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            self.ended = not data
+            self._in += data
+        found, at = [], 0
         while len(self._in) - at >= _SIZE:
             end = at + _SIZE + int.from_bytes(self._in[at : at + _SIZE], "little")
             if len(self._in) < end:
                 break
-            yield pickle.loads(memoryview(self._in)[at + _SIZE : end].tobytes())  # noqa: S301
+            found.append(pickle.loads(self._in[at + _SIZE : end]))  # noqa: S301
             at = end
         del self._in[:at]
+        return found
+
+    def finish(self) -> None:
+        """Wait until all is written."""
+        self.sock.setblocking(True)
+        self.flush()
 
     def close(self) -> None:
         self.sock.close()

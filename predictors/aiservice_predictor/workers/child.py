@@ -17,7 +17,7 @@ from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.recorder import Recorder
 from aiservice_predictor.reservoir import Entry, Reservoir
-from aiservice_predictor.server import Ending, attend, speakers
+from aiservice_predictor.server import Ending, Speaker, attend, speakers
 from aiservice_predictor.transport.host import Host
 from aiservice_predictor.workers.channel import Channel
 
@@ -97,6 +97,11 @@ class Link:
         self.send("ask", self._count, what, arguments)
         return future
 
+    def finish(self) -> None:
+        """The last word."""
+        self.send("told", self._told())
+        self._channel.finish()
+
     def _send_kept(self) -> None:
         if self._kept:
             kept, self._kept, self._kept_bytes = self._kept, [], 0
@@ -108,15 +113,14 @@ class Link:
             self._loop.remove_writer(self._channel.sock)
 
     def _read(self) -> None:
-        try:
-            for word, *rest in self._channel.receive():
-                if word == "tell":
-                    self.send("told", self._told())
-                elif word == "answer":
-                    self._asked.pop(rest[0]).set_result(rest[1])
-                else:
-                    (self._ending.first if word == "end" else self._ending.second).set()
-        except EOFError:
+        for word, *rest in self._channel.receive():
+            if word == "tell":
+                self.send("told", self._told())
+            elif word == "answer":
+                self._asked.pop(rest[0]).set_result(rest[1])
+            else:
+                (self._ending.first if word == "end" else self._ending.second).set()
+        if self._channel.ended:
             os._exit(1)  # without the parent nobody knows of us
 
 
@@ -136,13 +140,13 @@ class Forwarded(Reservoir):
 class Intake:
     """Where connections come from."""
 
-    def __init__(self, sock: socket.socket, speak: dict[bytes, tuple[Callable[[], asyncio.Protocol], SSLContext | None]]) -> None:
-        self._sock, self._speak = sock, speak
+    def __init__(self, place: Place, speak: dict[bytes, tuple[Speaker, SSLContext | None]]) -> None:
+        self._sock, self._left, self._speak = place.intake, place.left, speak
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.ended = asyncio.Event()
-        sock.setblocking(False)
-        self._loop.add_reader(sock, self._take)
+        self._sock.setblocking(False)
+        self._loop.add_reader(self._sock, self._take)
 
     def _take(self) -> None:
         while True:
@@ -150,21 +154,23 @@ class Intake:
                 word, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
             except BlockingIOError:
                 return
-            if not descriptors:
+            if word not in self._speak:
                 self._loop.remove_reader(self._sock)
                 self.ended.set()
                 return
-            factory, tls = self._speak[word]
-            connection = socket.socket(fileno=descriptors[0])
-            task = self._loop.create_task(self._begin(factory, connection, tls))
+            if not descriptors:  # more files than we may have open
+                self._left()
+                continue
+            task = self._loop.create_task(self._begin(socket.socket(fileno=descriptors[0]), *self._speak[word]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _begin(self, factory: Callable[[], asyncio.Protocol], connection: socket.socket, tls: SSLContext | None) -> None:
+    async def _begin(self, connection: socket.socket, speaker: Speaker, tls: SSLContext | None) -> None:
         try:
-            await self._loop.connect_accepted_socket(factory, connection, ssl=tls)
+            await self._loop.connect_accepted_socket(speaker, connection, ssl=tls)
         except OSError:
             connection.close()
+            self._left()
 
 
 def work(config: PredictorConfig, loaded: Loaded, workers: int, place: Place, *tls: SSLContext | None) -> NoReturn:
@@ -184,7 +190,7 @@ async def _work(
     ending = Ending(signal.SIGTERM)
     link = kept.link = Link(place.channel, lambda: Told(plane.metrics, recorder.seen(), plane.live), ending)
     http, grpc = speakers(plane, host, link)
-    intake = Intake(place.intake, {HTTP: (http, http_tls), GRPC: (grpc, grpc_tls)})
+    intake = Intake(place, {HTTP: (http, http_tls), GRPC: (grpc, grpc_tls)})
 
     async def close() -> None:
         link.send("closed")
@@ -192,5 +198,5 @@ async def _work(
 
     link.send("ready")
     status = await attend(plane, host, close, ending, config.drain)
-    link.send("told", Told(plane.metrics, recorder.seen(), True))
+    link.finish()
     return status

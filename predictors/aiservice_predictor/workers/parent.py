@@ -24,10 +24,10 @@ import orjson
 
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.load import Loaded
-from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.shared import choose, give
 from aiservice_predictor.workers.channel import Channel
 from aiservice_predictor.workers.child import GRPC, HTTP, NO_MORE, Place, Told, work
+from aiservice_predictor.workers.crew import Question, Questions, Worker
 from aiservice_predictor.workers.totals import Totals
 
 _TELL = 1.0
@@ -42,29 +42,8 @@ _LIVED = 60.0
 _AFTER = 3.0
 """Seconds after the drain's until a worker that is still there is killed."""
 _AT_ONCE = 64
+_AGAIN = 0.05
 _BACKLOG = 2048
-
-
-class _Worker:
-    """One of them, as the parent sees it."""
-
-    def __init__(self, number: int, pid: int, channel: Channel, intake: socket.socket) -> None:
-        self.number, self.pid, self.channel, self.intake = number, pid, channel, intake
-        self.since = perf_counter()
-        self.silent = 0
-        """Looks since it was last heard."""
-        self.passed = 0
-        """Connections that it was given."""
-        self.taking = False
-        self.closed = False
-        self.told = Told(Metrics(), {}, True)
-
-
-class _Question:
-    """Asked by a worker; answered once all have told what they counted."""
-
-    def __init__(self, asker: _Worker, number: int, answer: Callable[[], object], open: set[_Worker]) -> None:
-        self.asker, self.number, self.answer, self.open = asker, number, answer, open
 
 
 class Parent:
@@ -74,14 +53,14 @@ class Parent:
         self._config, self._loaded, self._wanted, self._tls = config, loaded, workers, tls
         self._totals = Totals(loaded, config)
         self._selector = selectors.DefaultSelector()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._left = memoryview(mmap.mmap(-1, 8 * workers)).cast("q")
         """Connections that each worker has lost; written by the worker alone."""
-        self._questions: list[_Question] = []
+        self._questions = Questions(self._send)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._listeners: dict[bytes, socket.socket] = {}
-        self._listening = self._started = self._ending = False
+        self._listening = self._started = self._ending = self._shut = False
         self._crashes = 0
         self._status = 0
 
@@ -127,7 +106,7 @@ class Parent:
         theirs.close()
         take.close()
         hand.setblocking(False)
-        worker = self._workers[pid] = _Worker(number, pid, Channel(ours), hand)
+        worker = self._workers[pid] = Worker(number, pid, Channel(ours), hand)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(worker))
 
     def _become(self, number: int, parents: Iterable[socket.socket], channel: socket.socket, intake: socket.socket) -> None:
@@ -177,15 +156,14 @@ class Parent:
             if worker is not None:
                 self._lost(worker, os.waitstatus_to_exitcode(status))
 
-    def _lost(self, worker: _Worker, status: int) -> None:
+    def _lost(self, worker: Worker, status: int) -> None:
         self._hear(worker)
         self._totals.gone(worker.told)
-        if worker.channel.sock in self._selector.get_map():
-            self._selector.unregister(worker.channel.sock)
+        self._deaf(worker)
         worker.channel.close()
         worker.intake.close()
-        self._questions = [q for q in self._questions if q.asker is not worker]
-        self._answer(worker)
+        self._questions.forget(worker)
+        self._questions.heard(worker)
         self._doors()
         if self._ending:
             self._status = max(self._status, abs(status))
@@ -198,23 +176,20 @@ class Parent:
         print(f"aiservice_predictor: worker {worker.number} {said}; it is started again in {pause:g} s", file=sys.stderr, flush=True)
         self._later(pause, lambda: self._start(worker.number))
 
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            while True:
-                messages = list(worker.channel.receive())
-                for word, *rest in messages:
-                    self._said(worker, word, rest)
-                if not messages:
-                    break
-        except EOFError:
-            if worker.channel.sock in self._selector.get_map():
-                self._selector.unregister(worker.channel.sock)
+    def _hear(self, worker: Worker) -> None:
+        for word, *rest in worker.channel.receive():
+            self._said(worker, word, rest)
+        if worker.channel.ended:
+            self._deaf(worker)
             return
-        if worker.channel.unsent:
-            worker.channel.flush()
+        worker.channel.flush()
         self._watch(worker)
 
-    def _said(self, worker: _Worker, word: str, rest: list[Any]) -> None:
+    def _deaf(self, worker: Worker) -> None:
+        if worker.channel.sock in self._selector.get_map():
+            self._selector.unregister(worker.channel.sock)
+
+    def _said(self, worker: Worker, word: str, rest: list[Any]) -> None:
         worker.silent = 0
         if word == "kept":
             for entry in rest[0]:
@@ -223,41 +198,39 @@ class Parent:
             worker.told = rest[0]
             if not worker.told.live:
                 os.kill(worker.pid, signal.SIGKILL)
-            self._answer(worker)
+            self._questions.heard(worker)
         elif word == "ask":
             self._ask(worker, *rest)
         elif word == "closed":
             worker.taking = False
-            worker.closed = True
-            worker.intake.send(NO_MORE)
+            self._no_more(worker)
             self._doors()
         else:
             worker.taking = True
             self._doors()
 
-    def _ask(self, asker: _Worker, number: int, what: str, arguments: tuple[Any, ...]) -> None:
+    def _no_more(self, worker: Worker) -> None:
+        """After every connection that it was given."""
+        try:
+            worker.intake.send(NO_MORE)
+        except BlockingIOError:
+            self._later(_AGAIN, lambda: self._no_more(worker))
+        except OSError:
+            return  # it has ended
+
+    def _ask(self, asker: Worker, number: int, what: str, arguments: tuple[Any, ...]) -> None:
         answers: dict[str, Callable[..., object]] = {
             "metrics": lambda: self._totals.text(self._told()),
             "recorded": lambda *a: (self._totals.run, self._totals.seen(self._told()), choose(self._totals.reservoir, *a)),
             "label": lambda labels: give(self._totals.reservoir, labels),
         }
-        everybody = {w for w in self._workers.values() if w.silent < _DOUBTED}
-        question = _Question(asker, number, lambda: answers[what](*arguments), everybody)
-        self._questions.append(question)
-        for worker in everybody:
-            self._send(worker, "tell")
-        self._later(_PATIENCE, lambda: self._answer(*question.open))
+        everybody = [w for w in self._workers.values() if w.silent < _DOUBTED]
+        question = Question(asker, number, lambda: answers[what](*arguments), everybody)
+        self._questions.ask(question)
+        self._later(_PATIENCE, lambda: self._questions.heard(*question.waiting))
 
     def _told(self) -> list[Told]:
         return [w.told for w in self._workers.values()]
-
-    def _answer(self, *heard: _Worker) -> None:
-        """Those have told, or are not waited for: answer what waits for nobody else."""
-        for question in self._questions:
-            question.open.difference_update(heard)
-            if not question.open:
-                self._send(question.asker, "answer", question.number, question.answer())
-        self._questions = [q for q in self._questions if q.open]
 
     def _look(self) -> None:
         """Make everybody tell; one that does not is started again, as is one whose call of the model will never end."""
@@ -278,7 +251,7 @@ class Parent:
                 sock.listen(_BACKLOG)
             ports = {name: self._listeners[kind].getsockname()[1] for name, kind in (("http", HTTP), ("grpc", GRPC))}
             print("ready", orjson.dumps(ports).decode(), flush=True)
-        accepts = self._started and taking > 0
+        accepts = self._started and taking > 0 and not self._shut
         if accepts != self._listening:
             self._listening = accepts
             for kind, sock in self._listeners.items():
@@ -287,6 +260,7 @@ class Parent:
                 else:
                     self._selector.unregister(sock)
         if self._ending and not taking:
+            self._shut = True
             for sock in self._listeners.values():
                 sock.close()
 
@@ -310,11 +284,11 @@ class Parent:
             worker.passed += 1
             return
 
-    def _send(self, worker: _Worker, *message: object) -> None:
+    def _send(self, worker: Worker, *message: object) -> None:
         worker.channel.send(message)
         self._watch(worker)
 
-    def _watch(self, worker: _Worker) -> None:
+    def _watch(self, worker: Worker) -> None:
         key = self._selector.get_map().get(worker.channel.sock)
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel.unsent else 0)
         if key is not None and key.events != events:

@@ -23,7 +23,7 @@ class Totals:
 
     def __init__(self, loaded: Loaded, config: PredictorConfig) -> None:
         self.run = uuid4().hex
-        self.reservoir = Reservoir(config.reservoir_bytes)
+        self.reservoir = Reservoir(config.reservoir_bytes - config.reservoir_bytes // 16)  # the rest waits in the workers
         self._info = {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}
         self._metrics = Metrics()
         self._seen: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 The load runs on the same cores, so requests a second say less than what a request costs: scaling is N x the CPU time of a request with one
 worker / that with N, all of the predictor's processes counted. It sees what workers lose (smaller batches, the parent, shared caches), not what
-idle cores lose.
+idle cores lose. "Apart" is what the machine itself gives: as many predictors of one worker, each with its own load, at the same time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 import onnx
@@ -24,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from . import load
 from .payloads import NAME, Payload, make
-from .peers import ROOT, ours, running
+from .peers import ROOT, Running, ours, running
 
 OUT = ROOT / "build" / "bench"
 _SIZE = 64
@@ -45,22 +47,26 @@ def main() -> None:
         ("heavy, 4 connections a worker", heavy, image, 4, b"scores"),
         ("heavy, 1 connection", heavy, image, 0, b"scores"),
     )
-    variants = {"one": {}, f"{cores} threads": {"AISERVICE_THREADS": f"{cores}"}, f"{cores} workers": {"AISERVICE_WORKERS": f"{cores}"}}
+    variants: dict[str, dict[str, str]] = {
+        "one": {"AISERVICE_THREADS": "1"},
+        f"{cores} threads": {"AISERVICE_THREADS": f"{cores}"},
+        f"{cores} workers": {"AISERVICE_WORKERS": f"{cores}"},
+        f"{cores} of them apart": {"AISERVICE_THREADS": "1"},
+    }
     found: dict[tuple[str, str], list[load.Measured]] = defaultdict(list)
     for _ in range(arguments.rounds):
         for cell, model, payload, connections, says in cells:
             for name, settings in variants.items():
+                peer = replace(ours(), env=ours().env | settings)
                 many = max(1, connections * (cores if name.endswith("workers") else 1))
-                peer = replace(ours(), env=ours().env | {"AISERVICE_THREADS": "1"} | settings)
-                if name.endswith("workers"):
-                    peer.env.pop("AISERVICE_THREADS")
-                everywhere = f"0-{cores - 1}"
-                with running(peer, model, replace(payload, answer=says), everywhere) as server:
+                predictors = cores if name.endswith("apart") else 1
+                with ExitStack() as stack, ThreadPoolExecutor() as pool:
+                    probe, everywhere = replace(payload, answer=says), f"0-{cores - 1}"
+                    servers = [stack.enter_context(running(peer, model, probe, everywhere)) for _ in range(predictors)]
                     for seconds in (1, arguments.seconds):
-                        measured = load.rest(server.url, payload, many, seconds, server.process, everywhere)
-                    measured = replace(measured, memory=_memory(server.process))
-                found[cell, name].append(measured)
-                print(f"{cell}, {name}: {measured.requests:,.0f}/s", file=sys.stderr, flush=True)
+                        measured = list(pool.map(lambda s: _load(s, payload, many, seconds, cores), servers))  # noqa: B023
+                found[cell, name].append(_together(measured))
+                print(f"{cell}, {name}: {found[cell, name][-1].requests:,.0f}/s", file=sys.stderr, flush=True)
     print(*_table(found, cores), sep="\n")
 
 
@@ -73,6 +79,18 @@ def _table(found: dict[tuple[str, str], list[load.Measured]], cores: int) -> Ite
             f"| {cell} | {name} | {median(r.requests for r in runs):,.0f} | {cpu * 1e6:,.1f} | {median(r.p50 for r in runs) * 1e3:.2f} ms "
             f"| {max(r.memory for r in runs) / 2**20:.0f} MiB | {scaling:.2f} |"
         )
+
+
+def _load(server: Running, payload: Payload, connections: int, seconds: int, cores: int) -> load.Measured:
+    measured = load.rest(server.url, payload, connections, seconds, server.process, f"0-{cores - 1}")
+    return replace(measured, memory=_memory(server.process))
+
+
+def _together(parts: list[load.Measured]) -> load.Measured:
+    """Of several predictors at once."""
+    whole, requests = parts[0], sum(p.requests for p in parts)
+    cpu = sum(p.cpu * p.requests for p in parts) / requests
+    return replace(whole, requests=requests, cpu=cpu, p50=fmean(p.p50 for p in parts), memory=sum(p.memory for p in parts))
 
 
 def _memory(root: int) -> int:

@@ -18,7 +18,7 @@ class Thinning:
 
     def __init__(self, seed: int | None = None, workers: int = 1) -> None:
         """`workers`: how many draw for the same predictor, each its share."""
-        self._each, self._share = EACH // workers, RARE // workers
+        self._each, self._share = max(1, EACH // workers), RARE // workers
         self._random = random.Random(seed)
         self._odds = 1.0
         """One in so many is drawn."""

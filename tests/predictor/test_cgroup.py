@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from aiservice_predictor.cgroup import cpus, threads
+from aiservice_predictor.cgroup import cpus, threads, workers
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,5 @@ def test_cores_of_either_version(tmp_path: Path, files: dict[str, str], cores: f
     assert cpus(tmp_path) == cores
     assert threads(0, tmp_path) == count
     assert threads(3, tmp_path) == 3
+    assert workers(0, tmp_path) == (count if cores else len(os.sched_getaffinity(0)))
+    assert workers(3, tmp_path) == 3

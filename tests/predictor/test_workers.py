@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import trustme
 
 from aiservice.api.runtime import LABELS_PATH, REPLAY_HEADER, RESERVOIR_PATH, Reservoir
 from aiservice_predictor.proto import messages
@@ -225,6 +227,32 @@ def test_grpc(served: Served) -> None:
             answer = messages.ModelInferResponse.FromString(call(request.SerializeToString(), timeout=10))
             assert list(answer.outputs[0].contents.int64_contents) == [2]
     assert served.metric('aiservice_requests_total{outcome="ok",protocol="grpc"}') == WORKERS
+
+
+def test_tls_and_handshakes_that_fail(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pair = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in pair.cert_chain_pems))
+    pair.private_key_pem.write_to_path(f"{key}")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    models.bundle(tmp_path / "bundle")
+    with serving(tmp_path / "bundle", workers=2, tls_certificate=certificate, tls_key=key) as served:
+        before = {pid: connections(pid) for pid in workers(served)}
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", served.http), timeout=10) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                while plain.recv(1024):
+                    pass
+        until(lambda: all(connections(pid) == count for pid, count in before.items()), "they are gone")
+        with ExitStack() as stack:
+            for _ in range(4):
+                plain = stack.enter_context(socket.create_connection(("127.0.0.1", served.http), timeout=10))
+                sock = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+                sock.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert [connections(pid) - count for pid, count in before.items()] == [2, 2], "those that failed are not counted"
 
 
 def test_it_does_not_listen_before_all_are_ready_and_says_where_it_cannot(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def pinned(core: str, *command: str) -> list[str]:
     return [*nice, "taskset", "-c", core, *command]
 
 
-def rest(url: str, payload: Payload, connections: int, seconds: float, server: int, cores: str = LOAD_CORE) -> Measured:
+def rest(url: str, payload: Payload, connections: int, seconds: float, server: int, cores: str = LOAD_CORE, threads: int = 1) -> Measured:
     """Closed loop: each connection asks again as soon as it is answered. `server`: the process whose tree is measured."""
     kind = _content_type(payload)
     extra = [] if payload.json_size is None else [str(payload.json_size)]
-    command = pinned(cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(_LUA), url, "--")
+    command = pinned(cores, "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(_LUA), url, "--")
     before = cpu(server)
     out = _run([*command, str(payload.path), kind, *extra])
     used = cpu(server) - before

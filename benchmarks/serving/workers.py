@@ -58,13 +58,13 @@ def main() -> None:
         for cell, model, payload, connections, says in cells:
             for name, settings in variants.items():
                 peer = replace(ours(), env=ours().env | settings)
-                many = max(1, connections * (cores if name.endswith("workers") else 1))
+                workers = cores if name.endswith("workers") else 1
                 predictors = cores if name.endswith("apart") else 1
                 with ExitStack() as stack, ThreadPoolExecutor() as pool:
                     probe, everywhere = replace(payload, answer=says), f"0-{cores - 1}"
                     servers = [stack.enter_context(running(peer, model, probe, everywhere)) for _ in range(predictors)]
                     for seconds in (1, arguments.seconds):
-                        measured = list(pool.map(lambda s: _load(s, payload, many, seconds, cores), servers))  # noqa: B023
+                        measured = list(pool.map(lambda s: _load(s, payload, connections * workers or 1, seconds, cores, workers), servers))  # noqa: B023
                 found[cell, name].append(_together(measured))
                 print(f"{cell}, {name}: {found[cell, name][-1].requests:,.0f}/s", file=sys.stderr, flush=True)
     print(*_table(found, cores), sep="\n")
@@ -81,8 +81,8 @@ def _table(found: dict[tuple[str, str], list[load.Measured]], cores: int) -> Ite
         )
 
 
-def _load(server: Running, payload: Payload, connections: int, seconds: int, cores: int) -> load.Measured:
-    measured = load.rest(server.url, payload, connections, seconds, server.process, f"0-{cores - 1}")
+def _load(server: Running, payload: Payload, connections: int, seconds: int, cores: int, threads: int) -> load.Measured:
+    measured = load.rest(server.url, payload, connections, seconds, server.process, f"0-{cores - 1}", min(threads, connections))
     return replace(measured, memory=_memory(server.process))
 
 

@@ -9,16 +9,18 @@ import shutil
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from aiservice.api.runtime import RUNTIME
 from aiservice.api.status import DecisionKind
-from cluster import images
-from cluster.kube import ROOT, SYSTEM, Kube, decided, forwarded, ready, run
+from cluster import programs
+from cluster.kube import ROOT, SYSTEM, Kube, Refused, decided, forwarded, ready, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -32,7 +34,7 @@ def test_alerts_come_when_they_must_and_only_then(tmp_path: Path) -> None:
         shutil.copy(file, tmp_path)
     for words in (("check", "rules", "rules.yaml"), ("test", "rules", "alerts.yaml")):
         done = subprocess.run(
-            [images.prometheus("promtool"), *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+            [programs.prometheus("promtool"), *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -43,82 +45,83 @@ def test_every_alert_is_played() -> None:
     assert raised == {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
 
 
-def jobs(namespace: str) -> list[dict[str, Any]]:
-    """The chart's ServiceMonitor and PodMonitor as the Prometheus Operator would write them down, the pods of one namespace."""
-    text = run(
-        "helm", "template", "aiservice", str(CHART), "-n", SYSTEM, "--set", "monitoring.monitors=true", "-s", "templates/monitoring.yaml"
-    )
-    monitors = {m["kind"]: m["spec"] for m in yaml.safe_load_all(text) if m}
-    (operator,), (predictors,) = monitors["ServiceMonitor"]["endpoints"], monitors["PodMonitor"]["podMetricsEndpoints"]
-    keep: list[dict[str, Any]] = [
-        {"action": "keep", "source_labels": [f"__meta_kubernetes_service_label_{meta(name)}"], "regex": value}
-        for name, value in monitors["ServiceMonitor"]["selector"]["matchLabels"].items()
-    ]
-    (wanted,) = monitors["PodMonitor"]["selector"]["matchExpressions"]
-    assert wanted["operator"] == "Exists"
-    present = f"__meta_kubernetes_pod_labelpresent_{meta(wanted['key'])}"
-    relabelled = [{"source_labels": r["sourceLabels"], "target_label": r["targetLabel"]} for r in predictors["relabelings"]]
-    return [
-        job("operator", "endpoints", SYSTEM, operator, [*keep, named("endpoint_port_name", operator["port"])]),
-        job(
-            "predictors", "pod", namespace, predictors,
-            [{"action": "keep", "source_labels": [present], "regex": "true"}, named("pod_container_port_name", predictors["port"]), *relabelled],
-        ),
-    ]  # fmt: skip
+def monitors() -> dict[str, dict[str, Any]]:
+    """The chart's ServiceMonitor and PodMonitor."""
+    which = ("--set", "monitoring.monitors=true", "-s", "templates/monitoring.yaml")
+    text = run("helm", "template", "aiservice", str(CHART), "-n", SYSTEM, *which)
+    return {m["kind"]: m["spec"] for m in yaml.safe_load_all(text) if m}
 
 
-def job(name: str, role: str, namespace: str, endpoint: dict[str, Any], relabel: list[dict[str, Any]]) -> dict[str, Any]:
-    own = [
-        {"source_labels": [f"__meta_kubernetes_{what}"], "target_label": label}
-        for what, label in (("namespace", "namespace"), ("pod_name", "pod"))
-    ]
+def jobs(kube: Kube) -> list[dict[str, Any]]:
+    """What the Prometheus Operator would make of the monitors, for the pods that there are: Debian's Prometheus cannot look for them itself."""
+    found = monitors()
+    operator, predictors = found["ServiceMonitor"], found["PodMonitor"]
+    labels = ",".join(f"{name}={value}" for name, value in operator["selector"]["matchLabels"].items())
+    (service,) = Kube(SYSTEM).get("services", "-l", labels)["items"]
+    behind = Kube(SYSTEM).get("pods", "-l", ",".join(f"{name}={value}" for name, value in service["spec"]["selector"].items()))["items"]
+    (present,) = predictors["selector"]["matchExpressions"]
+    assert present["operator"] == "Exists"
+    serving = kube.get("pods", "-l", present["key"])["items"]
+    return [job("operator", operator["endpoints"], behind), job("predictors", predictors["podMetricsEndpoints"], serving)]
+
+
+def job(name: str, endpoints: list[dict[str, Any]], pods: list[dict[str, Any]]) -> dict[str, Any]:
+    (endpoint,) = endpoints
     return {
         "job_name": name,
         "honor_labels": endpoint.get("honorLabels", False),
         "metrics_path": endpoint["path"],
-        "kubernetes_sd_configs": [{"role": role, "namespaces": {"names": [namespace]}}],
-        "relabel_configs": [*own, *relabel],
+        "static_configs": [
+            {"targets": [address(pod, endpoint["port"])], "labels": told(pod, endpoint.get("relabelings", ()))} for pod in pods
+        ],
     }
 
 
-def named(what: str, port: str) -> dict[str, Any]:
-    return {"action": "keep", "source_labels": [f"__meta_kubernetes_{what}"], "regex": port}
+def address(pod: dict[str, Any], port: str) -> str:
+    (number,) = (p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", ()) if p["name"] == port)
+    return f"{pod['status']['podIP']}:{number}"
 
 
-def meta(label: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_]", "_", label)
+def told(pod: dict[str, Any], relabelings: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Labels of a target: those that the Prometheus Operator always gives, and those that the monitor takes from the pod's."""
+    known = {"__meta_kubernetes_pod_label_" + re.sub(r"\W", "_", name): value for name, value in pod["metadata"]["labels"].items()}
+    taken = {r["targetLabel"]: known[source] for r in relabelings for source in r["sourceLabels"]}
+    return {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]} | taken
 
 
-@pytest.fixture
-def prometheus(kube: Kube) -> Iterator[str]:
-    """In the test's namespace, which predictors answer. -> its URL."""
-    image = images.of(images.prometheus("prometheus"))
+@contextmanager
+def prometheus(kube: Kube, folder: Path) -> Iterator[str]:
+    """In the test's namespace, whose pods the predictors answer; its program comes with the models. -> its URL."""
+    (folder / "bin").mkdir()
+    shutil.copy(programs.prometheus("prometheus"), folder / "bin")
+    kube.put(folder / "bin")
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["/etc/prometheus/rules.yaml"],
-        "scrape_configs": jobs(kube.namespace),
+        "rule_files": ["/config/rules.yaml"],
+        "scrape_configs": jobs(kube),
     }
-    name = f"prometheus-{kube.namespace}"
-    for namespace in (kube.namespace, SYSTEM):
-        run("kubectl", "-n", namespace, "create", "rolebinding", name, "--clusterrole=view", f"--serviceaccount={kube.namespace}:default")
+    files = {"prometheus.json": json.dumps(config), "rules.yaml": RULES.read_text()}
+    about = {"name": "prometheus", "namespace": kube.namespace}
     container = {
         "name": "prometheus",
-        "image": image,
-        "args": ["--config.file=/etc/prometheus/prometheus.json", "--storage.tsdb.path=/data", "--log.level=warn"],
+        "image": run("kubectl", "get", "clusterservingruntime", RUNTIME, "-o", "jsonpath={.spec.containers[0].image}"),
+        "command": ["/models/bin/prometheus", "--config.file=/config/prometheus.json", "--storage.tsdb.path=/data", "--log.level=warn"],
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": PORT}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "config", "mountPath": "/etc/prometheus"}],
+        "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in ("models", "config", "data")],
     }
-    volumes = [{"name": "data", "emptyDir": {}}, {"name": "config", "configMap": {"name": "prometheus"}}]
-    about = {"name": "prometheus", "namespace": kube.namespace}
-    files = {"prometheus.json": json.dumps(config), "rules.yaml": RULES.read_text()}
+    volumes = [
+        {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
+        {"name": "config", "configMap": {"name": "prometheus"}},
+        {"name": "data", "emptyDir": {}},
+    ]
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": files})
     kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": {"containers": [container], "volumes": volumes}})
     try:
-        kube.ctl("wait", "--for=condition=Ready", "pod/prometheus", "--timeout=120s")
-        with forwarded(kube.namespace, "pod/prometheus", PORT) as port:
-            yield f"http://127.0.0.1:{port}/api/v1"
-    finally:
-        run("kubectl", "-n", SYSTEM, "delete", "rolebinding", name)
+        kube.ctl("wait", "--for=condition=Ready", "pod/prometheus", "--timeout=60s")
+    except Refused as refused:
+        raise AssertionError(kube.ctl("logs", "pod/prometheus")) from refused
+    with forwarded(kube.namespace, "pod/prometheus", PORT) as port:
+        yield f"http://127.0.0.1:{port}/api/v1"
 
 
 def asked(url: str, path: str, **words: str) -> Any:
@@ -126,30 +129,31 @@ def asked(url: str, path: str, **words: str) -> Any:
         return json.load(answer)["data"]
 
 
-async def test_a_prometheus_finds_everybody_fills_every_panel_and_raises_an_alert(kube: Kube, tmp_path: Path, prometheus: str) -> None:
+async def test_what_the_monitors_name_fills_every_panel_and_raises_an_alert(kube: Kube, tmp_path: Path) -> None:
     kube.publish(tmp_path, "v1")
     kube.publish(tmp_path, "v2", scale=-1.0, bias=1.0)
     kube.apply(kube.service("v1", replicas=2))
     await kube.until(lambda s: ready(s) and s.revisions[0].ready == 2, "two predictors serve")
-    async with kube.traffic():
-        kube.apply(kube.service("v2", replicas=2, replay={"requests": 50}))
-        await kube.until(decided(DecisionKind.REJECTED), "a candidate that decides otherwise is rejected")
-        for _ in range(60):
-            lacking = await asyncio.to_thread(empty, prometheus, kube)
-            if not lacking:
-                break
-            await asyncio.sleep(1)
-    assert lacking == []
-    up = asked(prometheus, "query", query="sum by (job) (up)")["result"]
-    assert {one["metric"]["job"] for one in up} == {"operator", "predictors"}
-    assert asked(prometheus, "query", query="up == 0")["result"] == []
-    mine = 'aiservice_requests_total{job="predictors"}'
-    series = asked(prometheus, "query", query=f"count by (namespace, service, revision) ({mine})")["result"]
-    assert {"namespace": kube.namespace, "service": "svc", "revision": kube.status().rollout.stable} in [one["metric"] for one in series]
-    (group,) = asked(prometheus, "rules")["groups"]
-    assert {rule["health"] for rule in group["rules"]} == {"ok"}
-    raised = [a["labels"] for a in asked(prometheus, "alerts")["alerts"] if a["labels"].get("exported_namespace") == kube.namespace]
-    assert [(a["alertname"], a["service"], a["phase"]) for a in raised] == [("AIServiceModelStopped", "svc", "Rejected")]
+    stable = kube.status().rollout.stable
+    with prometheus(kube, tmp_path) as url:
+        async with kube.traffic():
+            kube.apply(kube.service("v2", replicas=2, replay={"requests": 50}))
+            await kube.until(decided(DecisionKind.REJECTED), "a candidate that decides otherwise is rejected")
+            lacking = ["every panel"]
+            for _ in range(60):
+                lacking = await asyncio.to_thread(empty, url, kube)
+                if not lacking:
+                    break
+                await asyncio.sleep(1)
+        assert lacking == []
+        assert asked(url, "query", query="count by (job) (up == 0)")["result"] == []
+        assert [s["value"][1] for s in asked(url, "query", query="count by (job) (up)")["result"]] == ["2", "2"]
+        series = asked(url, "query", query="count by (namespace, service, revision) (aiservice_requests_total)")["result"]
+        assert [s["metric"] for s in series] == [{"namespace": kube.namespace, "service": "svc", "revision": stable}]
+        (group,) = asked(url, "rules")["groups"]
+        assert {rule["health"] for rule in group["rules"]} == {"ok"}
+        raised = [a["labels"] for a in asked(url, "alerts")["alerts"] if a["labels"].get("exported_namespace") == kube.namespace]
+        assert [(a["alertname"], a["service"], a["phase"]) for a in raised] == [("AIServiceModelStopped", "svc", "Rejected")]
 
 
 def empty(url: str, kube: Kube) -> list[str]:

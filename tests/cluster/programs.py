@@ -1,4 +1,4 @@
-"""Images that only tests need: one program on the cluster's base image, in every node."""
+"""Programs that only tests need: as an image on the cluster's base, in every node, or as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster.kube import CACHE, ENV, ROOT, run
 DOCKERFILE = 'ARG BASE\nARG BUILD_BASE\nFROM ${{BASE}}\nCOPY --chmod=0755 {name} /{name}\nUSER 65532:65532\nENTRYPOINT ["/{name}"]\n'
 
 
-def of(program: Path) -> str:
+def image(program: Path) -> str:
     """-> the tag under which every node has it."""
     tag = f"{program.name}:{hashlib.sha256(program.read_bytes()).hexdigest()[:12]}"
     if not run("docker", "image", "ls", "-q", tag).strip():

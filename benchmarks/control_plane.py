@@ -158,7 +158,7 @@ def main() -> None:
             for name in new:
                 kube.apply(service(kube, name))
             made += new
-            until_ready(kube, new, 600)
+            until_ready(kube, new, 1200)
             after = counters(pod)
             print(
                 f"{wanted} services: {len(new)} more ready after {time.monotonic() - began:.0f} s, "

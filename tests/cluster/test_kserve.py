@@ -186,12 +186,13 @@ def test_a_model_without_a_source_gets_the_agent_of_many_models(kube: Kube) -> N
     assert {c["name"] for c in found[0]["spec"]["containers"]} == {CONTAINER, "agent"}
 
 
-def test_its_service_leads_to_one_port(kube: Kube, tmp_path: Path) -> None:
-    """So gRPC has a Service of ours (core/render/service.py)."""
+def test_its_service_has_the_ports_of_the_runtime(kube: Kube, tmp_path: Path) -> None:
+    """gRPC among them, as HTTP/2. A runtime of a namespace's own may lack it, so gRPC has a Service of ours (core/render/service.py)."""
     kube.publish(tmp_path, "v1")
     isvc(kube, model())
     ports = until(lambda: kube.get("service", "svc-predictor")["spec"]["ports"], "a Service")
-    assert [(p["port"], p["targetPort"]) for p in ports] == [(80, HTTP_PORT)]
+    found = [(p["port"], p["targetPort"], p.get("appProtocol")) for p in ports]
+    assert found == [(80, HTTP_PORT, None), (GRPC_PORT, GRPC_PORT, "kubernetes.io/h2c")]
 
 
 def test_services_that_look_like_its_own_are_deleted(kube: Kube) -> None:

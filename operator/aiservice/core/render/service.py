@@ -1,4 +1,4 @@
-"""Service for gRPC: KServe's own has one port only."""
+"""Service for gRPC: KServe's own has the ports that the runtime names, and a namespace may bring a runtime of its own."""
 
 from __future__ import annotations
 

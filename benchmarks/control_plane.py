@@ -69,8 +69,15 @@ class Reading:
     looks: float
 
 
-def reading(pod: str) -> Reading:
-    """Raises Refused or LookupError where the pod is just starting."""
+def reading(pod: str) -> Reading | None:
+    """None while the pod is just starting."""
+    try:
+        return _reading(pod)
+    except (Refused, LookupError, StopIteration):
+        return None
+
+
+def _reading(pod: str) -> Reading:
     where = run("kubectl", "-n", SYSTEM, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
     summary = json.loads(run("kubectl", "get", "--raw", f"/api/v1/nodes/{where}/proxy/stats/summary"))
     stats = next(p for p in summary["pods"] if p["podRef"]["name"] == pod)
@@ -85,13 +92,10 @@ def reading(pod: str) -> Reading:
 def watched(during: Callable[[], object]) -> Reading | None:
     """What the acting operator used and did meanwhile, and its memory at the end; None if another one acts at the end, or it began anew."""
     pod = leader()
-    try:
-        before = reading(pod)
-        during()
-        after = reading(pod)
-    except (Refused, LookupError, StopIteration):
-        return None
-    if leader() != pod or after.looks < before.looks:
+    before = reading(pod)
+    during()
+    after = reading(pod)
+    if not before or not after or leader() != pod or after.looks < before.looks:
         return None
     return Reading(after.cpu - before.cpu, after.memory, after.writes - before.writes, after.looks - before.looks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from aiservice.kube.world import KubeWorld
 
 log = logging.getLogger("aiservice")
 
+FAILED, LOST = 1, 75
+"""Exit statuses. One that lost the lead runs itself anew: it starts clean, and the kubelet, which lets what ends wait for minutes, does not see it end."""
 BAD_NEWS = {DecisionKind.REJECTED, DecisionKind.ROLLED_BACK, DecisionKind.REFUSED, DecisionKind.INSUFFICIENT_EVIDENCE}
 WATCHED = (
     ("serving.kserve.io", "v1beta1", "inferenceservices"),
@@ -120,7 +123,7 @@ class Operator:
 
 
 async def serve(settings: Settings) -> int:
-    """Answer probes, wait to lead, lead, and leave when the lead is lost: the next process starts clean."""
+    """Answer probes, wait to lead, lead, and end when the lead is lost. -> the exit status."""
     telemetry = Telemetry()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -137,21 +140,21 @@ async def serve(settings: Settings) -> int:
         acting = asyncio.create_task(_act(lead, Operator(cluster, session, settings, telemetry), telemetry, settings.identity), name="act")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        told_to = stop.is_set()
+        told_to, status = stop.is_set(), FAILED
         if acting.done() and acting.exception():
             log.error("the operator failed: %r", acting.exception())
         elif acting.done():
-            told_to = acting.result()
+            told_to, status = acting.result(), LOST
         acting.cancel()
         await asyncio.wait({acting}, timeout=5)
         if told_to and telemetry.leading:
             await lead.release()
         await runner.cleanup()
-    return 0 if told_to else 1
+    return 0 if told_to else status
 
 
 async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: str) -> bool:
-    """Wait for the lead, act while it lasts. -> True: kopf was told to stop by a signal; False: the lead is lost, the next process starts clean."""
+    """Wait for the lead, act while it lasts. -> True: kopf was told to stop by a signal; False: the lead is lost."""
     await lead.acquire()
     telemetry.leading = True
     log.info("%s leads", identity)
@@ -160,7 +163,7 @@ async def _act(lead: Lead, operator: Operator, telemetry: Telemetry, identity: s
     try:
         done, _ = await asyncio.wait({running, keeping}, return_when=asyncio.FIRST_COMPLETED)
         if keeping in done:
-            log.error("%s lost the lead; leaving", identity)
+            log.error("%s lost the lead; beginning anew", identity)
         await asyncio.gather(*done)  # what failed is raised
         return running in done
     finally:
@@ -177,7 +180,10 @@ def main() -> None:
         settings = Settings.of()
     except ValueError as error:
         sys.exit(f"error: {error}")
-    sys.exit(asyncio.run(serve(settings)))
+    status = asyncio.run(serve(settings))
+    if status == LOST:
+        os.execv(sys.executable, sys.orig_argv)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

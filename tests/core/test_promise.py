@@ -17,7 +17,7 @@ BATCH = 10.0
 SAME = Truth(errors=0.005, slow=0.02)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_identical_revisions_are_rolled_back_no_more_often_than_promised(part: int) -> None:
     each = ROLLOUTS // PARTS

@@ -24,7 +24,6 @@ def found(up: Running) -> bool:
     return "found the one" in up.said
 
 
-@pytest.mark.timeout(240)
 async def test_up_is_killed_in_every_phase_of_a_rollout(box: Machine) -> None:
     """The phases are waited for, the moments within them are random."""
     dice = random.Random(os.environ.get("AISERVICE_TEST_SEED", "7"))
@@ -61,7 +60,6 @@ async def test_up_is_killed_in_every_phase_of_a_rollout(box: Machine) -> None:
     assert box.processes() == []
 
 
-@pytest.mark.timeout(240)
 async def test_up_is_killed_while_it_starts(box: Machine) -> None:
     """From nothing: what a killed start left is found, nothing is there twice."""
     dice = random.Random(os.environ.get("AISERVICE_TEST_SEED", "8"))

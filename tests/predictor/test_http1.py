@@ -22,7 +22,7 @@ from aiservice_predictor.transport.chunked import Chunked
 from aiservice_predictor.transport.head import BadHead, parse
 from predictor import models
 from predictor.models import tensor
-from predictor.served import Served, serving
+from predictor.served import PATIENCE, Served, serving
 from predictor.wire import Raw
 
 BODY = json.dumps({"id": "i", "inputs": [tensor("x", "FP32", [1, 3, 2], 1, 3)]}).encode()
@@ -260,7 +260,7 @@ def test_chunks_of_one_byte_are_not_taken_forever(classes: Served) -> None:
 
 def test_a_client_that_does_not_read_is_cut_off_and_holds_nobody_up(tmp_path: Path) -> None:
     models.bundle(tmp_path / "bundle")
-    with serving(tmp_path / "bundle", timeout=1) as served, socket.create_connection(("127.0.0.1", served.http)) as sock:
+    with serving(tmp_path / "bundle", timeout=3) as served, socket.create_connection(("127.0.0.1", served.http)) as sock:
         many = json.dumps({"inputs": [tensor("x", "FP32", [0.1, 3, 2] * 5000, 5000, 3)]}).encode()
         before = served.memory()
 
@@ -277,7 +277,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_holds_nobody_up(tmp_path: Pa
         thread.start()
         time.sleep(0.5)
         assert served.infer(tensor("x", "FP32", [1, 3, 2], 1, 3)).status_code == 200
-        assert ended.wait(15)
+        assert ended.wait(PATIENCE)
         assert served.memory() - before < 64 * 2**20
         thread.join(5)
 

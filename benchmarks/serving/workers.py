@@ -54,6 +54,7 @@ def main() -> None:
         f"{cores} of them apart": {"AISERVICE_THREADS": "1"},
     }
     found: dict[tuple[str, str], list[load.Measured]] = defaultdict(list)
+    load.ahead(os.getpid())
     for _ in range(arguments.rounds):
         for cell, model, payload, connections, says in cells:
             for name, settings in variants.items():
@@ -63,6 +64,8 @@ def main() -> None:
                 with ExitStack() as stack, ThreadPoolExecutor() as pool:
                     probe, everywhere = replace(payload, answer=says), f"0-{cores - 1}"
                     servers = [stack.enter_context(running(peer, model, probe, everywhere)) for _ in range(predictors)]
+                    for server in servers:
+                        load.ahead(server.process)
                     for seconds in (1, arguments.seconds):
                         measured = list(pool.map(lambda s: _load(s, payload, connections * workers or 1, seconds, cores, workers), servers))  # noqa: B023
                 found[cell, name].append(_together(measured))

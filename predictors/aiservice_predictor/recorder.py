@@ -26,6 +26,8 @@ _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
 GROWTH = 12
 """Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
+_COPIED = 2**14
+"""Bytes of an input that are copied rather than kept with their message."""
 _SMALL = 2**16
 """Bytes of a message that are not worth a closer look."""
 _LONGEST_STRATUM = 128
@@ -131,6 +133,7 @@ class Recorder:
         id, at, inputs, output, rows, drawn = answer
         if not drawn and not self._thinning.rare(stratum, strata):
             return
+        inputs = {name: _own(array) for name, array in inputs.items()}
         found = decisions.texts(self.decision, output)
         size = size_of(id, inputs, rows) + (4 * sum(map(len, found)) if output.dtype == object else 0)
         self._sequence += 1
@@ -150,6 +153,11 @@ class Recorder:
             found[code] = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
             self._seen[found[code]] += int(counts[code])
         return found
+
+
+def _own(array: Array) -> Array:
+    """A small array with data of its own: a view holds its whole message and as much again in objects."""
+    return array.copy() if array.nbytes <= _COPIED and array.dtype != object else array
 
 
 def _bytes(inputs: Tensors, message: int) -> int:

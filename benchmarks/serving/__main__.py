@@ -21,7 +21,7 @@ from .peers import OTHERS, ROOT, Peer, ours, running
 OUT = ROOT / "build" / "bench"
 CELLS = (("json1", 16), ("json32", 16), ("bin32", 16), ("grpc1", 16), ("grpc32", 16), ("json1", 1), ("json1", 64))
 HEAVY = (("bin-conv", 4), ("grpc-conv", 4))
-_WARM_UP = 1.0
+_WARM_UP = 1
 
 Cells = tuple[tuple[str, int], ...]
 Rounds = dict[str, dict[str, list[dict[str, float]]]]
@@ -99,10 +99,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="ours, kserve and the in-process limit only")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--seconds", type=int, default=3, help="of each load")
     parser.add_argument("--only", default="", help="names of servers, with commas")
-    parser.add_argument("--minute", type=float, default=60.0, help="seconds of load after which memory is read; 0: not at all")
-    parser.add_argument("--overload", type=float, default=5.0, help="seconds of each overload; 0: none")
+    parser.add_argument("--minute", type=int, default=60, help="seconds of load after which memory is read; 0: not at all")
+    parser.add_argument("--overload", type=int, default=5, help="seconds of each overload; 0: none")
     return parser.parse_args()
 
 

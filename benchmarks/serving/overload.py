@@ -26,7 +26,7 @@ CELLS: tuple[tuple[Callable[[Path], tuple[Path, dict[str, Payload]]], str, int],
     (heavy, "bin-conv", 400),
 )  # fmt: skip
 """Model, payload, connections: one request a connection at a time, so that only more of them than the queue is long can be refused."""
-_CAPACITY_SECONDS = 3.0
+_CAPACITY_SECONDS = 3
 _CAPACITY_CONNECTIONS = 64
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVERS = Path(__file__).with_name("servers")
 CACHE = Path.home() / ".cache" / "aiservice-bench"
 _ORT = "onnxruntime==1.31.1"
-_STARTS_WITHIN = 60.0
+_STARTS_WITHIN = 180.0
 
 
 @dataclass(frozen=True)

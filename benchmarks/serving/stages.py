@@ -1,6 +1,6 @@
 """CPU microseconds of each stage of a request, best of many: `python -m benchmarks.serving.stages`.
 
-16 connections without sockets ask in turn, so that 16 requests of a row share a call of the model; what is missing is the kernel.
+16 connections without sockets ask in turn, so that 16 requests share a call of the model; what is missing is the kernel.
 """
 
 from __future__ import annotations
@@ -89,15 +89,14 @@ def _stages(loaded: Loaded, heads: Heads, payload: Payload) -> dict[str, float]:
     for _ in range(3):
         request = codec.decode(body, size)
     request.id = "0123456789abcdef-1"
-    together = max(1, min(CONNECTIONS, 32 // request.rows))
-    inputs = {n: np.concatenate([a] * together) for n, a in request.inputs.items()}
+    inputs = {n: np.concatenate([a] * CONNECTIONS) for n, a in request.inputs.items()}
     outputs = loaded.model.run(inputs)
     recorder, clock = Recorder(signature.decision, 2**26), count()
     output = outputs[signature.decision.output][: request.rows]
 
     def encode() -> None:
         texts: dict[str, list[bytes]] = {}
-        for n in range(together):
+        for n in range(CONNECTIONS):
             codec.encode(request, Part(outputs, n * request.rows, (n + 1) * request.rows, texts))
 
     def record() -> None:
@@ -108,8 +107,8 @@ def _stages(loaded: Loaded, heads: Heads, payload: Payload) -> dict[str, float]:
         "head, new": best(lambda: parse(head)),
         "body, remembered frame": best(lambda: codec.decode(body, size), 500),
         "body, new frame": best(lambda: decode(signature, 65536, body, size), 500),
-        "model, its share of a call": best(lambda: loaded.model.run(inputs), 300) / together,
-        "answer": best(encode, 100) / together,
+        "model, its share of a call": best(lambda: loaded.model.run(inputs), 300) / CONNECTIONS,
+        "answer": best(encode, 100) / CONNECTIONS,
         "recording, at 20,000 requests/s": best(record),
     }
 

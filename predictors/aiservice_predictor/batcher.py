@@ -75,11 +75,12 @@ class Batcher:
 
     def full(self) -> Overloaded | None:
         """The failure of whatever is entered now: to be asked before work is put into a request."""
+        waiting, limits = self._waiting, self._limits
         if self._closed:
             return _ending()
-        if len(self._waiting) >= self._limits.queue:
+        if len(waiting) >= limits.queue:
             return self._too_many
-        return self._too_large if self._waiting.holds >= self._limits.queue_bytes else None
+        return self._too_large if waiting.holds >= limits.queue_bytes else None
 
     def try_out(self, inputs: Tensors, rows: int) -> None:
         """Learn how long a call takes from a request that the model is known to answer: the first ones need not find it out."""
@@ -98,13 +99,13 @@ class Batcher:
             raise full.with_traceback(None)
         if seconds <= 0:
             raise _late(seconds)
-        now = perf_counter()
-        if self._waiting and now - self._waiting[0].since > seconds * _PATIENCE:
-            raise _too_slow(now - self._waiting[0].since, seconds)
+        now, waiting = perf_counter(), self._waiting
+        if waiting and now - waiting[0].since > seconds * _PATIENCE:
+            raise _too_slow(now - waiting[0].since, seconds)
         item.inputs, item.rows, item.holds, item.settled = inputs, rows, holds, False
         item.since = now
         item.due = now + seconds
-        self._waiting.append(item)
+        waiting.append(item)
         if self._running:
             self._wake_at(item.due)
         elif self.full() is not None:

@@ -9,7 +9,7 @@ import orjson
 
 from . import report
 from .peers import ROOT
-from .report import LIMIT, MINUTE, START, Rounds, medians, ratio
+from .report import LIMIT, MINUTE, START, Rounds, by_cpu, medians, ratio
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 OURS, REFERENCE, RIVAL = "aiservice", "kserve", "mosec"
@@ -37,10 +37,15 @@ def table(rounds: Rounds) -> str:
 
 def _against(rounds: Rounds, load: str, limit: str, other: str | None = None) -> str:
     times, share = ratio(rounds, load, OURS, REFERENCE, other), ratio(rounds, load, OURS, LIMIT, limit)
-    rates = {s: ratio(rounds, load, OURS, s) for s in rounds if s not in (OURS, REFERENCE, LIMIT, "overload")}
-    parts = [f"{times:.1f} x" if times else "", f"{share:.0%} of in-process" if share else ""]
-    parts += [f"{r:.1f} x {s}" for s, r in sorted(rates.items()) if r]
+    parts = [_times(times, by_cpu(rounds, load, OURS, REFERENCE, other), REFERENCE), f"{share:.0%} of in-process" if share else ""]
+    for server in rounds:
+        if server not in (OURS, REFERENCE, LIMIT, "overload"):
+            parts.append(_times(ratio(rounds, load, OURS, server), by_cpu(rounds, load, OURS, server), server))
     return ", ".join(p for p in parts if p) or "not measured"
+
+
+def _times(requests: float | None, cpu: float | None, server: str) -> str:
+    return f"{requests:.1f} x {server} ({cpu:.1f} x by CPU time)" if requests and cpu else ""
 
 
 def _latency(found: Mapping[str, Mapping[str, Mapping[str, float]]], load: str, key: str, other: str) -> str:

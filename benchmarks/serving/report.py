@@ -31,6 +31,14 @@ def ratio(rounds: Rounds, load: str, server: str, reference: str, other: str | N
     return median(a["requests"] / b["requests"] for a, b in zip(mine, theirs, strict=False))
 
 
+def by_cpu(rounds: Rounds, load: str, server: str, reference: str, other: str | None = None) -> float | None:
+    """As `ratio`, by the reference's CPU time for a request against the server's: a busy machine hardly moves it."""
+    mine, theirs = rounds.get(server, {}).get(load), rounds.get(reference, {}).get(other or load)
+    if not mine or not theirs:
+        return None
+    return median(b["cpu"] / a["cpu"] for a, b in zip(mine, theirs, strict=False))
+
+
 def document(rounds: Rounds) -> str:
     """Everything that was measured, in Markdown."""
     return "\n\n".join(part for part in (table(rounds), resources(rounds), overload(rounds.get("overload", {}))) if part)

@@ -10,7 +10,6 @@ from .engine import has_image
 from .gomod import Program, module_dir, programs
 from .kind import kubectl
 from .settings import HERE, Settings, key
-from .shell import step
 
 RECIPE = 1
 MODULE = "github.com/kedacore/keda/v2"
@@ -60,6 +59,6 @@ def _prometheus(settings: Settings) -> str:
     base = debian.with_packages(settings, "prometheus", debian.debian(settings), "prometheus")
     tag = f"aiservice-cluster/prometheus:{key(RECIPE, base)}"
     if not has_image(tag):
-        with step("image prometheus"), tempfile.TemporaryDirectory() as empty:
+        with tempfile.TemporaryDirectory() as empty:
             debian.build(tag, f'FROM {base}\nUSER 65534\nENTRYPOINT ["prometheus"]\n', Path(empty))
     return tag

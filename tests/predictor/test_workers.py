@@ -194,6 +194,7 @@ def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
 
 def test_workers_do_not_outlive_their_parent(served: Served) -> None:
     before = workers(served)
+    os.kill(before[1], signal.SIGSTOP)
     served.signal(signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{pid}").exists() and "Z" not in _state(pid) for pid in before), "they end as well")
 

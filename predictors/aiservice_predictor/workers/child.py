@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from aiservice_predictor.workers.channel import Channel
 
 HTTP, GRPC, NO_MORE = b"h", b"g", b"."
 """What comes over the intake: a connection of either kind, or the word that none will come any more."""
+_PARENT_DEATH = 1
+"""prctl's PR_SET_PDEATHSIG."""
 _MOST_UNSENT = 2**26
 """Bytes for a parent that does not read: what is recorded beyond is lost, whatever it is."""
 
@@ -176,6 +179,7 @@ class Intake:
 def work(config: PredictorConfig, loaded: Loaded, workers: int, place: Place, *tls: SSLContext | None) -> NoReturn:
     import uvloop
 
+    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)  # also where we hang and would not notice
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent is told as well, and tells us
     os._exit(uvloop.run(_work(config, loaded, workers, place, *tls)))
 

@@ -44,7 +44,7 @@ class JsonOut:
                 rows = part.texts[name] = _rows(self._types[name], array)
             count = part.end - part.start
             shape = (count, *array.shape[1:])
-            data = rows[part.start] if count == 1 else b",".join(rows[part.start : part.end])
+            data = rows[part.start] if count == 1 and rows else b",".join(rows[part.start : part.end])
         return b'%s%s],"data":[%s]}' % (self._starts[name], b",".join([b"%d" % n for n in shape]), data)
 
     def binary(self, name: str, shape: tuple[int, ...], size: int) -> bytes:
@@ -57,12 +57,12 @@ def _flat(datatype: str, array: Array) -> bytes:
 
 
 def _rows(datatype: str, array: Array) -> list[bytes]:
-    """Array with a row axis -> the text of each row's values, flat."""
+    """Array with a row axis -> the text of each row's values, flat; none where rows have no values."""
     if datatype == "BYTES":
         return [_flat(datatype, array[n : n + 1]) for n in range(len(array))]
     values = to_json(datatype, array)
     if not values.size:
-        return [b""] * len(array)
+        return []
     if values.size == len(array):
         return orjson.dumps(values, option=_NUMPY)[1:-1].split(b",")
     return orjson.dumps(np.reshape(values, (len(array), -1)), option=_NUMPY)[2:-2].split(b"],[")

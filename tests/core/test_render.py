@@ -83,7 +83,8 @@ def test_a_query_is_asked_of_the_named_prometheus() -> None:
     place = replace(PLACE, prometheus="http://prometheus:9090")
     scaler = one(made(place, **FOLLOWS, scaling={"metric": "Query", "target": 3, "query": "sum(orders)"}), "ScaledObject")
     (trigger,) = scaler["spec"]["triggers"]
-    assert trigger["metadata"] == {"serverAddress": "http://prometheus:9090", "query": "sum(orders)", "threshold": "3"}
+    asked = {"serverAddress": "http://prometheus:9090", "query": "sum(orders)", "threshold": "3"}
+    assert trigger["metadata"] == asked | {"ignoreNullValues": "false"}, "no result is no number, and not 0"
 
 
 def test_what_cannot_be_followed_follows_the_cpu_meanwhile() -> None:

@@ -60,7 +60,8 @@ def _scaled(owner: AIService, revision: RevisionStatus, place: Place) -> Manifes
 def _trigger(owner: AIService, revision: RevisionStatus, place: Place) -> Manifest:
     asked = owner.spec.real_time.scaling
     if asked.metric is ScalingMetric.QUERY:
-        metadata = {"serverAddress": place.prometheus, "query": asked.query, "threshold": f"{asked.aim}"}
+        # A query without a result is no number; KEDA would take it for 0 and end predictors.
+        metadata = {"serverAddress": place.prometheus, "query": asked.query, "threshold": f"{asked.aim}", "ignoreNullValues": "false"}
         return {"type": "prometheus", "metricType": "AverageValue", "metadata": metadata}
     url = f"{place.load}{names.load(owner.metadata.namespace, owner.metadata.name, revision.name)}"
     metadata = {"url": url, "valueLocation": LOCATIONS[asked.metric], "targetValue": f"{asked.aim}"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from aiservice.api.status import AIServiceStatus, DecisionKind
 from aiservice.core import names
-from cluster.kube import SYSTEM, Kube, Refused, decided, forwarded, ready, run
+from cluster.kube import SYSTEM, Kube, decided, forwarded, ready, run
 from local.machine import machine, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.keda, pytest.mark.timeout(600)]
@@ -54,9 +56,11 @@ async def test_replicas_follow_requests_at_a_time(kube: Kube, tmp_path: Path) ->
     assert autoscalers(kube) == [names.keda_autoscaler("svc", revision)]
 
 
-async def test_the_load_of_nobody_is_not_found(kube: Kube) -> None:
-    with pytest.raises(Refused, match="no ready predictor of r00000000"):
-        load(kube, "r00000000")
+def test_the_load_of_nobody_is_no_number(kube: Kube) -> None:
+    with forwarded(SYSTEM, "service/aiservice-operator", 8080) as port, pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{names.load(kube.namespace, 'svc', 'r00000000')}", timeout=20)
+    assert refused.value.code == 503
+    assert b"no ready predictor of r00000000" in refused.value.read()
 
 
 async def test_a_candidate_follows_its_own_share(kube: Kube, tmp_path: Path) -> None:

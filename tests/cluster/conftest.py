@@ -13,11 +13,19 @@ from cluster.kube import SYSTEM, Kube, nodes, run
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of what the cluster was made without are not chosen, and that is said."""
-    asking = [item for item in items if item.get_closest_marker("keda")]
-    if asking and not run("kubectl", "get", "crd", "scaledobjects.keda.sh", "--ignore-not-found", "-o", "name"):
-        config.hook.pytest_deselected(items=asking)
-        items[:] = [item for item in items if item not in asking]
-        print(f"\n{len(asking)} tests need KEDA, which this cluster has not: KEDA=1 make cluster")
+    for marker, there, words in (
+        (
+            "keda",
+            lambda: run("kubectl", "get", "crd", "scaledobjects.keda.sh", "--ignore-not-found", "-o", "name"),
+            "KEDA: KEDA=1 make cluster",
+        ),
+        ("workers", lambda: len(nodes()) > 2, "two workers: WORKERS=2 make cluster"),
+    ):
+        asking = [item for item in items if item.get_closest_marker(marker)]
+        if asking and not there():
+            config.hook.pytest_deselected(items=asking)
+            items[:] = [item for item in items if item not in asking]
+            print(f"\n{len(asking)} tests are left out: they need {words}")
 
 
 @pytest.fixture

@@ -141,10 +141,9 @@ def refused(status: AIServiceStatus) -> str:
     return next((c.message for c in status.conditions if c.type == "Stalled" and c.reason == "ApplyRejected"), "")
 
 
+@pytest.mark.workers
 async def test_a_drained_node_costs_no_request(kube: Kube, tmp_path: Path) -> None:
     workers = [n for n in nodes() if n != f"{NAME}-control-plane"]
-    if len(workers) < 2:
-        pytest.skip("needs two workers: WORKERS=2 make cluster")
     kube.publish(tmp_path, "v1")
     kube.apply(kube.service("v1", replicas=2))
     await kube.until(lambda s: s.revisions and s.revisions[0].ready == 2, "both ready")

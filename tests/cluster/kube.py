@@ -171,6 +171,15 @@ def forwarded(namespace: str, what: str, port: int) -> Iterator[int]:
             process.kill()
 
 
+async def served(kube: Kube, folder: Path) -> str:
+    """v1 serves, v2 is there. -> v1's revision."""
+    kube.publish(folder, "v1")
+    kube.publish(folder, "v2", bias=0.001)
+    kube.apply(kube.service("v1"))
+    await kube.until(ready, "v1 is ready")
+    return str(kube.status().rollout.stable)
+
+
 def ready(status: AIServiceStatus) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in status.conditions)
 

@@ -1,6 +1,6 @@
 """Candidates that cannot serve: each ends in its verdict, says why in a sentence for whoever is woken, and costs no client a request.
 
-Those that answer wrongly, slowly or not at all are stories of tests/contract; a predictor killed for its memory is in test_disruptions.py.
+Those that answer wrongly, slowly or not at all are stories of tests/contract.
 """
 
 from __future__ import annotations
@@ -13,21 +13,12 @@ import pytest
 
 from aiservice.api.runtime import CONTAINER, RUNTIME
 from aiservice.api.status import AIServiceStatus, Decision, DecisionKind
-from cluster.kube import Kube, decided, ready, run
+from cluster.kube import Kube, decided, ready, run, served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SOON = "25s"
 """Until a candidate that does not come up is given up."""
-
-
-async def served(kube: Kube, folder: Path) -> str:
-    """v1 serves, v2 is there. -> v1's revision."""
-    kube.publish(folder, "v1")
-    kube.publish(folder, "v2", bias=0.001)
-    kube.apply(kube.service("v1"))
-    await kube.until(ready, "v1 is ready")
-    return str(kube.status().rollout.stable)
 
 
 async def judged(kube: Kube, stable: str, candidate: dict[str, Any], kind: DecisionKind, *, met: bool = False) -> Decision:
@@ -149,3 +140,16 @@ async def test_one_that_is_slow_live_is_rolled_back(kube: Kube, tmp_path: Path) 
     found = await judged(kube, stable, asked(kube, model="v3", replay={"requests": 0}, gates=gates), DecisionKind.ROLLED_BACK, met=True)
     assert found.gate == "latency"
     assert found.requests > 0
+
+
+async def test_a_candidate_that_is_killed_for_its_memory_never_meets_a_client(kube: Kube, tmp_path: Path) -> None:
+    first = await served(kube, tmp_path)
+    body = kube.service("v2", deadline="1m")
+    body["spec"]["realTime"]["resources"]["limits"] = {"memory": "24Mi"}
+    body["spec"]["realTime"]["resources"]["requests"]["memory"] = "24Mi"
+    async with kube.traffic() as counts:
+        kube.apply(body)
+        found = await kube.until(lambda s: next((d for d in s.rollout.decisions if d.reason == "NeverReady"), None), "given up")
+    assert any(word in found.message for word in ("CrashLoopBackOff", "ended", "OOM")), found.message
+    assert set(counts.by_revision) == {first}
+    assert counts.failed == 0, counts.errors[:3]

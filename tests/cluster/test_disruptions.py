@@ -14,20 +14,11 @@ import pytest
 
 from aiservice.api.status import AIServiceStatus, DecisionKind
 from cluster import node
-from cluster.kube import NAME, SYSTEM, Kube, nodes, ready, run
+from cluster.kube import NAME, SYSTEM, Kube, nodes, run, served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.disruptive, pytest.mark.timeout(900)]
 
 OPERATOR = "aiservice.kube.main"
-
-
-async def served(kube: Kube, folder: Path) -> str:
-    """v1 serves, v2 is there; -> v1's revision."""
-    kube.publish(folder, "v1")
-    kube.publish(folder, "v2", bias=0.001)
-    kube.apply(kube.service("v1"))
-    await kube.until(ready, "v1 ready")
-    return str(kube.status().rollout.stable)
 
 
 def holder() -> str:

@@ -153,22 +153,6 @@ async def test_a_damaged_model_is_refused_and_says_why(kube: Kube, tmp_path: Pat
     pytest.fail("no event tells of the refusal")
 
 
-async def test_a_candidate_that_is_killed_for_its_memory_never_meets_a_client(kube: Kube, tmp_path: Path) -> None:
-    kube.publish(tmp_path, "v1")
-    kube.publish(tmp_path, "v2", bias=0.001)
-    kube.apply(kube.service("v1"))
-    first = (await kube.until(lambda s: ready(s) and s, "v1 ready")).rollout.stable
-    body = kube.service("v2", deadline="1m")
-    body["spec"]["realTime"]["resources"]["limits"] = {"memory": "24Mi"}
-    body["spec"]["realTime"]["resources"]["requests"]["memory"] = "24Mi"
-    async with kube.traffic() as counts:
-        kube.apply(body)
-        found = await kube.until(lambda s: next((d for d in s.rollout.decisions if d.reason == "NeverReady"), None), "given up")
-    assert any(word in found.message for word in ("CrashLoopBackOff", "ended", "OOM")), found.message
-    assert set(counts.by_revision) == {first}
-    assert counts.failed == 0, counts.errors[:3]
-
-
 async def test_more_load_means_more_predictors(kube: Kube, tmp_path: Path) -> None:
     kube.publish(tmp_path, "v1", always=2)
     body = kube.service("v1")

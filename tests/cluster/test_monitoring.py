@@ -21,6 +21,7 @@ from aiservice.api.runtime import RUNTIME
 from aiservice.api.status import DecisionKind
 from cluster import programs
 from cluster.kube import ROOT, SYSTEM, Kube, Refused, decided, forwarded, ready, run
+from local.machine import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -152,8 +153,13 @@ async def test_what_the_monitors_name_fills_every_panel_and_raises_an_alert(kube
         assert [s["metric"] for s in series] == [{"namespace": kube.namespace, "service": "svc", "revision": stable}]
         (group,) = asked(url, "rules")["groups"]
         assert {rule["health"] for rule in group["rules"]} == {"ok"}
-        raised = [a["labels"] for a in asked(url, "alerts")["alerts"] if a["labels"].get("exported_namespace") == kube.namespace]
-        assert [(a["alertname"], a["service"], a["phase"]) for a in raised] == [("AIServiceModelStopped", "svc", "Rejected")]
+
+        def raised() -> list[tuple[str, str, str]]:
+            found = [a["labels"] for a in asked(url, "alerts")["alerts"] if a["labels"].get("exported_namespace") == kube.namespace]
+            return [(a["alertname"], a["service"], a["phase"]) for a in found]
+
+        await until(raised, "an alert")
+        assert raised() == [("AIServiceModelStopped", "svc", "Rejected")]
 
 
 def empty(url: str, kube: Kube) -> list[str]:

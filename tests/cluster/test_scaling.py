@@ -41,6 +41,10 @@ def autoscalers(kube: Kube) -> list[str]:
     return [item["metadata"]["name"] for item in kube.get("hpa")["items"]]
 
 
+def scaled_objects(kube: Kube) -> set[str]:
+    return {item["metadata"]["name"] for item in kube.get("scaledobject")["items"]}
+
+
 async def test_replicas_follow_requests_at_a_time(kube: Kube, tmp_path: Path) -> None:
     kube.publish(tmp_path, "v1", always=20)
     kube.apply(asking(kube, "Concurrency", 1))
@@ -75,11 +79,12 @@ async def test_a_candidate_follows_its_own_share(kube: Kube, tmp_path: Path) -> 
     async with kube.traffic() as counts:
         kube.apply(body)
         second = (await kube.until(lambda s: s.rollout.candidate and s, "a candidate")).rollout.candidate
-        assert {s["metadata"]["name"] for s in kube.get("scaledobject")["items"]} == {names.autoscaler("svc", r) for r in (first, second)}
+        both = {names.autoscaler("svc", r) for r in (first, second)}
+        await until(lambda: scaled_objects(kube) == both, "each has its own")
         await kube.until(decided(DecisionKind.PROMOTED, second), "promoted")
         await kube.until(lambda s: len(s.revisions) == 1, "the first has gone")
     assert counts.failed == 0, counts.errors[:3]
-    assert [s["metadata"]["name"] for s in kube.get("scaledobject")["items"]] == [names.autoscaler("svc", second)]
+    await until(lambda: scaled_objects(kube) == {names.autoscaler("svc", second)}, "the first's has gone")
 
 
 async def test_what_is_followed_can_be_changed_while_it_serves(kube: Kube, tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ async def test_what_is_followed_can_be_changed_while_it_serves(kube: Kube, tmp_p
             await until(lambda: autoscalers(kube) == [left], f"{metric} is followed")  # noqa: B023
     assert counts.failed == 0, counts.errors[:3]
     assert {p["metadata"]["uid"] for p in kube.get("pods")["items"]} == pods
-    assert kube.get("scaledobject")["items"] == []
+    await until(lambda: not scaled_objects(kube), "KEDA has let go")
 
 
 async def test_replicas_follow_a_query_of_a_real_prometheus(kube: Kube, tmp_path: Path) -> None:

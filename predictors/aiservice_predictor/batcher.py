@@ -10,6 +10,7 @@ Whoever waits is called back, at once and in the event loop: no task and no futu
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Batcher:
         self._too_large = Overloaded(f"requests of {limits.queue_bytes} bytes wait already; try again in a second")
         self._waiting = Line()
         self._running: list[Waiting] = []
+        self._call: Future[tuple[list[Result], float]] | None = None
+        """That of those that run, in the thread."""
         self._since = 0.0
         self._scheduled = False
         self._closed = False
@@ -95,6 +98,8 @@ class Batcher:
         Raises Late where none are left, Overloaded where the queue is full or so slow that they would pass in it.
         """
         full = self.full()
+        if full is not None and self._collect():
+            full = self.full()
         if full is not None:
             raise full.with_traceback(None)
         if seconds <= 0:
@@ -112,6 +117,17 @@ class Batcher:
             self._pump()
         else:
             self._schedule()
+
+    def _collect(self) -> bool:
+        """Take in what the thread has done, and make the next call: the event loop may be long in coming to it, for with more than a
+        thousand busy sockets libuv looks at nothing else for half a second. False: the call still runs."""
+        call = self._call
+        if call is not None:
+            if not call.done():
+                return False
+            self._done(call)
+        self._pump()
+        return True
 
     def withdraw(self, item: Waiting) -> None:
         """Nobody waits for it any more: it leaves the queue, or its answer is dropped."""
@@ -200,8 +216,8 @@ class Batcher:
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._waiting)))
-        future = self._thread.submit(self._execute, batch)
-        future.add_done_callback(lambda f: self._closed or self._loop.call_soon_threadsafe(self._done, batch, rows, f))
+        self._call = self._thread.submit(self._execute, batch)
+        self._call.add_done_callback(lambda call: self._closed or self._loop.call_soon_threadsafe(self._done, call))
 
     def _take(self) -> list[Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
@@ -216,11 +232,14 @@ class Batcher:
             rows += batch[-1].rows
         return batch
 
-    def _done(self, batch: list[Waiting], rows: int, future: Future[tuple[list[Result], float]]) -> None:
-        self._running = []
+    def _done(self, call: Future[tuple[list[Result], float]]) -> None:
+        """The thread is through with it; once."""
+        if call is not self._call:
+            return
+        batch, self._running, self._call = self._running, [], None
         if self._closed:
             return
-        self._settle(batch, rows, *future.result())
+        self._settle(batch, sum(item.rows for item in batch), *call.result())
         if self._waiting:
             self._schedule()
 
@@ -269,10 +288,13 @@ def _give(item: Waiting, result: Result) -> None:
     if item.settled:
         return
     item.settled = True
-    if isinstance(result, Failure):
-        item.fail(result)
-    else:
-        item.settle(result)
+    try:
+        if isinstance(result, Failure):
+            item.fail(result)
+        else:
+            item.settle(result)
+    except Exception:
+        traceback.print_exc()  # the others of its call, and those behind it, are answered all the same
 
 
 def _brief(error: Exception) -> str:

@@ -279,3 +279,37 @@ async def test_a_fault_that_nobody_foresaw_is_the_models_failure() -> None:
         assert isinstance(found, ModelFailed)
         assert "ZeroDivisionError" in str(found)
     batcher.close()
+
+
+async def test_what_the_thread_has_done_is_taken_in_before_anybody_is_refused() -> None:
+    """Without a turn of the event loop in between, which may be long in coming under load."""
+    model = Doubler(held=True)
+    batcher = Batcher(model, Limits(max_rows=1, queue=2, inline=False), Metrics())
+    callers = [Caller() for _ in range(4)]
+    batcher.enter(callers[0], request(0), 1, 60)
+    await until(lambda: model.calls == [1], "not called")
+    for n in (1, 2):
+        batcher.enter(callers[n], request(n), 1, 60)
+    with pytest.raises(Overloaded):
+        batcher.enter(Caller(), request(9), 1, 60)
+    model.let_go.set()
+    assert batcher._call
+    batcher._call.result(60)
+    batcher.enter(callers[3], request(3), 1, 60)
+    assert [(await c.answer)["y"].tolist() for c in callers] == [[0], [2], [4], [6]]
+    batcher.close()
+
+
+async def test_an_answer_that_cannot_be_given_holds_up_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Caller):
+        def settle(self, part: Part) -> None:
+            raise RuntimeError("no connection")
+
+    batcher = Batcher(Doubler(), Limits(max_rows=8), Metrics())
+    good = Caller()
+    batcher.enter(Broken(), request(1), 1, 60)
+    batcher.enter(good, request(2), 1, 60)
+    assert (await good.answer)["y"].tolist() == [4]
+    assert batcher.idle()
+    assert "no connection" in capsys.readouterr().err
+    batcher.close()

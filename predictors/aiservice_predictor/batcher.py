@@ -2,7 +2,7 @@
 
 Nothing waits at low load (unless `max_delay` says so): a call takes what came while the last one ran. Calls known to be quick run in
 the event loop itself; a hop to the thread costs more than they do. They run at once where the queue is full: answering costs no more
-than twice a refusal, so that a quick model refuses nobody, and what it cannot take in time stays in the sockets. If a batch fails,
+than twice a refusal, so that a quick model refuses hardly anybody, and what it cannot take in time stays in the sockets. If a batch fails,
 each of its requests is run again alone.
 Whoever waits is called back, at once and in the event loop: no task and no future is made for a request.
 """

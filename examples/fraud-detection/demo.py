@@ -197,7 +197,7 @@ async def main() -> int:
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending
-        up.send_signal(signal.SIGINT)
+        up.send_signal(signal.SIGTERM)
         await asyncio.wait_for(up.wait(), 30)
     by_v5 = client.counts.by_revision.get(next(r["revision"] for r in rows if r["name"] == "v5"), 0)
     report = {

@@ -43,9 +43,9 @@ def main() -> None:
     small, payloads = make(OUT)
     heavy, image = convolution(OUT)
     cells = (
-        ("small, 64 connections a worker", small, payloads["json1"], 64, b"0.9987"),
-        ("heavy, 4 connections a worker", heavy, image, 4, b"scores"),
-        ("heavy, 1 connection", heavy, image, 0, b"scores"),
+        ("small, 64 connections a worker", small, payloads["json1"], 64),
+        ("heavy, 4 connections a worker", heavy, image, 4),
+        ("heavy, 1 connection", heavy, image, 0),
     )
     variants: dict[str, dict[str, str]] = {
         "one": {"AISERVICE_THREADS": "1"},
@@ -56,14 +56,13 @@ def main() -> None:
     found: dict[tuple[str, str], list[load.Measured]] = defaultdict(list)
     load.ahead(os.getpid())
     for _ in range(arguments.rounds):
-        for cell, model, payload, connections, says in cells:
+        for cell, model, payload, connections in cells:
             for name, settings in variants.items():
                 peer = replace(ours(), env=ours().env | settings)
                 workers = cores if name.endswith("workers") else 1
                 predictors = cores if name.endswith("apart") else 1
                 with ExitStack() as stack, ThreadPoolExecutor() as pool:
-                    probe, everywhere = replace(payload, answer=says), f"0-{cores - 1}"
-                    servers = [stack.enter_context(running(peer, model, probe, everywhere)) for _ in range(predictors)]
+                    servers = [stack.enter_context(running(peer, model, payload, f"0-{cores - 1}")) for _ in range(predictors)]
                     for server in servers:
                         load.ahead(server.process)
                     for seconds in (1, arguments.seconds):
@@ -130,7 +129,7 @@ def convolution(folder: Path) -> tuple[Path, Payload]:
     head = orjson.dumps({"inputs": [tensor]})
     picture = folder / "picture"
     picture.write_bytes(head + raw)
-    return path, Payload(picture, len(head))
+    return path, Payload(picture, len(head), b"scores")
 
 
 if __name__ == "__main__":

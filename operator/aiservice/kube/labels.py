@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from aiservice.api.runtime import HTTP_PORT
 from aiservice.api.service import API_VERSION, GROUP, KIND, PLURAL
 from aiservice.core import names
 from aiservice.core.render.inference import TOKEN_KEY
@@ -113,11 +112,7 @@ class Labels:
             return []
         token = base64.b64decode(secret["data"][TOKEN_KEY]).decode()
         found = await self._cluster.list("v1", "Pod", namespace, names.labels(name))
-        return [
-            Predictor(pods.revision(p) or "", f"http://{pods.address(p)}:{HTTP_PORT}", name, token, self._session)
-            for p in found
-            if pods.ready(p)
-        ]
+        return [Predictor(pods.revision(p) or "", pods.url(p), name, token, self._session) for p in found if pods.ready(p)]
 
 
 def _review(api: str, kind: str, spec: Manifest) -> Manifest:

@@ -9,7 +9,6 @@ import time
 import aiohttp
 from aiohttp import web
 
-from aiservice.api.runtime import HTTP_PORT
 from aiservice.core import names
 from aiservice.kube import pods
 from aiservice.kube.cluster import Cluster
@@ -53,8 +52,4 @@ class Loads:
     async def _predictors(self, namespace: str, name: str, revision: str) -> dict[str, Predictor]:
         """Run -> its predictor, of those that are ready."""
         found = await self._cluster.list("v1", "Pod", namespace, names.labels(name, revision))
-        return {
-            pods.run(p): Predictor(revision, f"http://{pods.address(p)}:{HTTP_PORT}", name, "", self._session)
-            for p in found
-            if pods.ready(p)
-        }
+        return {pods.run(p): Predictor(revision, pods.url(p), name, "", self._session) for p in found if pods.ready(p)}

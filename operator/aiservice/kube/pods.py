@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aiservice.api.runtime import CONTAINER, REFUSED, Refusal
+from aiservice.api.runtime import CONTAINER, HTTP_PORT, REFUSED, Refusal
 from aiservice.core import names
 from aiservice.core.world import Manifest, Running
 
@@ -46,6 +46,11 @@ def run(pod: Manifest, container: str = CONTAINER) -> str:
 def address(pod: Manifest) -> str | None:
     found = pod.get("status", {}).get("podIP")
     return str(found) if found else None
+
+
+def url(pod: Manifest) -> str:
+    """Under which its predictor answers."""
+    return f"http://{address(pod)}:{HTTP_PORT}"
 
 
 def refused(pod: Manifest) -> Refusal | None:

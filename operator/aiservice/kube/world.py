@@ -14,7 +14,6 @@ from itertools import chain
 
 import aiohttp
 
-from aiservice.api.runtime import HTTP_PORT
 from aiservice.api.service import API_VERSION, KIND, AIService
 from aiservice.api.status import AIServiceStatus, Decision
 from aiservice.core import names
@@ -172,8 +171,7 @@ class KubeWorld:
         return base64.b64decode(found["data"][TOKEN_KEY]).decode()
 
     def _predictor(self, pod: Manifest) -> Predictor:
-        url = f"http://{pods.address(pod)}:{HTTP_PORT}"
-        return Predictor(pods.revision(pod) or "", url, self._service, self._token, self.session)
+        return Predictor(pods.revision(pod) or "", pods.url(pod), self._service, self._token, self.session)
 
     def _predictors(self, revision: str) -> list[Predictor]:
         return [self._predictor(p) for p in self._pods if pods.revision(p) == revision and pods.ready(p) and self._right.get(pods.run(p))]

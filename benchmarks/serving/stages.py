@@ -100,7 +100,7 @@ def _stages(loaded: Loaded, heads: Heads, payload: Payload) -> dict[str, float]:
             codec.encode(request, Part(outputs, n * request.rows, (n + 1) * request.rows, texts))
 
     def record() -> None:
-        recorder.add(request.id, 1e9 + next(clock) / 20_000, request.inputs, output, request.rows, len(body))
+        recorder.add(request.id, 1e9 + next(clock) / 20_000, request.inputs, output, len(body))
 
     return {
         "head, remembered": best(lambda: heads.get(head)),

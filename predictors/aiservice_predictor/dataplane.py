@@ -97,7 +97,7 @@ class DataPlane:
     def answered(self, request: Request, part: Part) -> None:
         """The answer to a client's request (not a replayed one) was encoded: count and record it."""
         self.metrics.rows += request.rows
-        self.recorder.add(request.id, time(), request.inputs, part.tensor(self._decides), request.rows, request.size)
+        self.recorder.add(request.id, time(), request.inputs, part.tensor(self._decides), request.size)
 
     def decisions(self, outputs: Tensors) -> list[str]:
         """One text a row."""

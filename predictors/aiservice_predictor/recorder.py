@@ -17,7 +17,8 @@ import numpy as np
 from aiservice.api.bundle import Decision
 from aiservice_predictor import decision as decisions
 from aiservice_predictor.codec.tensors import Array, Tensors
-from aiservice_predictor.reservoir import MAX_STRATA, OTHER, OVERHEAD, Entry, Reservoir, size_of
+from aiservice_predictor.record import pack
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
 from aiservice_predictor.thinning import Thinning
 
 _FOLD_AT = 64
@@ -26,16 +27,16 @@ _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
 GROWTH = 12
 """Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
-_COPIED = 2**14
-"""Bytes of an input that are copied rather than kept with their message."""
+_ANSWER = 1024
+"""Bytes that an answer takes while it waits, beside its inputs."""
 _SMALL = 2**16
 """Bytes of a message that are not worth a closer look."""
 _LONGEST_STRATUM = 128
 """Characters of a decision that tell strata apart; a model may echo whatever it was sent."""
 
 
-_Answer: TypeAlias = tuple[str, float, Tensors, Array, int, bool]
-"""Id, when, inputs, the output that is decided by, rows, whether it was drawn."""
+_Answer: TypeAlias = tuple[str, float, Tensors, Array, bool]
+"""Id, when, inputs, the output that is decided by, whether it was drawn."""
 
 
 _NONE: Tensors = {}
@@ -58,10 +59,9 @@ class Recorder:
         self._pending_bytes = 0
         """At most so many."""
         self._pending_outputs = 0
-        self._sequence = 0
         self._seen: Counter[str] = Counter()
 
-    def add(self, id: str, at: float, inputs: Tensors, output: Array, rows: int, message: int) -> None:
+    def add(self, id: str, at: float, inputs: Tensors, output: Array, message: int) -> None:
         """A request, of so many bytes, was answered at `at` (Unix seconds); `output`: the one that is decided by.
 
         Keeps references to the arrays.
@@ -72,10 +72,10 @@ class Recorder:
         else:
             self._gap = self._thinning.gap()
         if self._records:
-            self._pending.append((id, at, inputs, output, rows, not gap))
-            self._pending_bytes += _bytes(inputs, message) + OVERHEAD
+            self._pending.append((id, at, inputs, output, not gap))
+            self._pending_bytes += _bytes(inputs, message) + _ANSWER
         else:
-            self._pending.append((id, at, _NONE, output, rows, False))
+            self._pending.append((id, at, _NONE, output, False))
         self._pending_outputs += output.nbytes
         if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit or self._pending_outputs > _OUTPUTS:
             self.fold()
@@ -100,7 +100,7 @@ class Recorder:
 
     def held(self) -> tuple[int, int]:
         self.fold()
-        return self.reservoir.bytes, len(self.reservoir)
+        return self.reservoir.size, len(self.reservoir)
 
     def _file(self, answers: list[_Answer], output: Array) -> None:
         """`output`: of all these answers, one after the other."""
@@ -113,7 +113,7 @@ class Recorder:
         wanted = self._wanted(codes, strata, bounds)
         for index, answer in enumerate(answers):
             start, end = bounds[index], bounds[index + 1]
-            if end > start and (answer[5] or wanted[index]):
+            if end > start and (answer[4] or wanted[index]):
                 found: set[int] = set(codes[start:end].tolist())
                 self._keep(answer, min((strata[c] for c in found), key=self._seen.__getitem__), total)
 
@@ -130,18 +130,10 @@ class Recorder:
         return found
 
     def _keep(self, answer: _Answer, stratum: str, strata: int) -> None:
-        id, at, inputs, output, rows, drawn = answer
+        id, at, inputs, output, drawn = answer
         if not drawn and not self._thinning.rare(stratum, strata):
             return
-        inputs = {name: _own(array) for name, array in inputs.items()}
-        found = decisions.texts(self.decision, output)
-        size = size_of(id, inputs, rows) + (4 * sum(map(len, found)) if output.dtype == object else 0)
-        self._sequence += 1
-        entry = Entry(id, at, self._sequence, found, stratum, inputs, size, fair=drawn)
-        if drawn:
-            self.reservoir.add(entry)
-        else:
-            self.reservoir.add_rare(entry)
+        self.reservoir.add(pack(id, at, decisions.texts(self.decision, output), inputs), stratum, drawn)
 
     def _count(self, codes: Array, name: Callable[[int], str]) -> dict[int, str]:
         """Count rows, -> the strata of the codes that occur; in all there are MAX_STRATA and OTHER."""
@@ -153,11 +145,6 @@ class Recorder:
             found[code] = stratum if stratum in self._seen or len(self._seen) < MAX_STRATA else OTHER
             self._seen[found[code]] += int(counts[code])
         return found
-
-
-def _own(array: Array) -> Array:
-    """A small array with data of its own: a view holds its whole message and as much again in objects."""
-    return array.copy() if array.nbytes <= _COPIED and array.dtype != object else array
 
 
 def _bytes(inputs: Tensors, message: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
 import socket
@@ -23,6 +22,7 @@ from aiservice_predictor.config import WrongConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded, load
 from aiservice_predictor.shared import Own, Shared
+from aiservice_predictor.startup import calm_collector, release_code
 from aiservice_predictor.transport import grpc, infer
 from aiservice_predictor.transport.h2.connection import Http2
 from aiservice_predictor.transport.head import Heads
@@ -50,7 +50,8 @@ def serve(config: PredictorConfig) -> int:
             f"AISERVICE_THREADS is {config.threads}: each of {workers} workers has one thread; leave it out, or AISERVICE_WORKERS"
         )
     loaded = load(Path(config.model_dir), config.digest, 1 if workers > 1 else cgroup.threads(config.threads))
-    _calm_collector()
+    calm_collector()
+    release_code()
     if workers == 1:
         return uvloop.run(_serve(config, loaded, *tls))
     from aiservice_predictor.workers.parent import Parent
@@ -149,13 +150,6 @@ def _tls(config: PredictorConfig, protocol: str) -> SSLContext | None:
     except OSError as error:
         raise WrongConfig(f"AISERVICE_TLS_CERTIFICATE and AISERVICE_TLS_KEY cannot be used: {error}") from None
     return context
-
-
-def _calm_collector() -> None:
-    """Full collections would walk the whole reservoir, 50 ms at 64 MiB, and find nothing: no cycle is made by an answered request."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 100)
 
 
 def _raise_file_limit() -> None:

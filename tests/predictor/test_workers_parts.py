@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.load import Loaded, load
 from aiservice_predictor.metrics import Metrics
-from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry
+from aiservice_predictor.record import pack
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER
 from aiservice_predictor.workers.channel import Channel
 from aiservice_predictor.workers.child import Told
 from aiservice_predictor.workers.totals import Totals
@@ -115,6 +116,5 @@ def test_decisions_are_told_apart_up_to_a_number_and_none_goes_back(loaded: Load
     found.gone(first)
     later = found.seen([second])
     assert later == seen
-    entry = Entry("1", 0.0, 9, ["b59"], "b59", {"x": np.zeros((1, 3), np.float32)}, 2000)
-    found.keep(entry)
-    assert (entry.sequence, entry.stratum) == (1, OTHER)
+    found.keep(pack("1", 0.0, ["b59"], {"x": np.zeros((1, 3), np.float32)}), "b59", drawn=True)
+    assert [(e.sequence, e.stratum) for e in found.reservoir.spread(1)] == [(1, OTHER)]

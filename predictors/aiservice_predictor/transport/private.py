@@ -89,8 +89,8 @@ class Private:
             "inputs": wire(self._plane.signature.inputs, entry.inputs),
             "fair": entry.fair,
         }
-        if entry.label_sequence is not None:
-            found |= {"label": entry.label, "labelled": entry.labelled, "labelSequence": entry.label_sequence}
+        if entry.label is not None:
+            found |= {"label": entry.label.text, "labelled": entry.label.at, "labelSequence": entry.label.sequence}
         return found
 
 

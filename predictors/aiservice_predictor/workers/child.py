@@ -16,6 +16,7 @@ from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Metrics
+from aiservice_predictor.record import Record
 from aiservice_predictor.recorder import Recorder
 from aiservice_predictor.reservoir import Entry, Reservoir
 from aiservice_predictor.server import Ending, Speaker, attend, speakers
@@ -62,7 +63,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._count = 0
-        self._kept: list[Entry] = []
+        self._kept: list[tuple[Record, str, bool]] = []
         self._kept_bytes = 0
         self._loop.add_reader(sock, self._read)
 
@@ -73,12 +74,12 @@ class Link:
         if self._channel.unsent:
             self._loop.add_writer(self._channel.sock, self._write)
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, record: Record, stratum: str, drawn: bool) -> None:
         """Sent with others, before anything else is said; the parent makes us say something every second."""
         if self._channel.unsent > _MOST_UNSENT:
             return
-        self._kept.append(entry)
-        self._kept_bytes += entry.size
+        self._kept.append((record, stratum, drawn))
+        self._kept_bytes += record.size
         if len(self._kept) >= _TOGETHER or self._kept_bytes > _BYTES_TOGETHER:
             self._send_kept()
 
@@ -134,10 +135,8 @@ class Forwarded(Reservoir):
         super().__init__(0)
         self.link: Link
 
-    def add(self, entry: Entry) -> None:
-        self.link.keep(entry)
-
-    add_rare = add
+    def add(self, record: Record, stratum: str, drawn: bool = True) -> None:
+        self.link.keep(record, stratum, drawn)
 
 
 class Intake:

@@ -192,8 +192,8 @@ class Parent:
     def _said(self, worker: Worker, word: str, rest: list[Any]) -> None:
         worker.silent = 0
         if word == "kept":
-            for entry in rest[0]:
-                self._totals.keep(entry)
+            for kept in rest[0]:
+                self._totals.keep(*kept)
         elif word == "told":
             worker.told = rest[0]
             if not worker.told.live:

@@ -9,7 +9,8 @@ from uuid import uuid4
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Exposition, Metrics
-from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Entry, Reservoir
+from aiservice_predictor.record import Record
+from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
 from aiservice_predictor.workers.child import Told
 
 _RESTARTS = (
@@ -28,17 +29,11 @@ class Totals:
         self._metrics = Metrics()
         self._seen: Counter[str] = Counter()
         self._strata: set[str] = set()
-        self._sequence = 0
         self.restarts = 0
         """Workers that were started again."""
 
-    def keep(self, entry: Entry) -> None:
-        self._sequence += 1
-        entry.sequence, entry.stratum = self._sequence, self._stratum(entry.stratum)
-        if entry.fair:
-            self.reservoir.add(entry)
-        else:
-            self.reservoir.add_rare(entry)
+    def keep(self, record: Record, stratum: str, drawn: bool) -> None:
+        self.reservoir.add(record, self._stratum(stratum), drawn)
 
     def gone(self, last: Told) -> None:
         self._metrics.add(last.metrics)
@@ -79,4 +74,4 @@ class _Recorded:
         return self._seen
 
     def held(self) -> tuple[int, int]:
-        return self._reservoir.bytes, len(self._reservoir)
+        return self._reservoir.size, len(self._reservoir)

@@ -31,6 +31,8 @@ Result: TypeAlias = Part | Failure
 _PATIENCE = 0.5
 """Share of a request's time that it may spend in the queue, judged by whoever waits there longest: were it all of it, every request
 would be taken when its time is nearly over, and be answered too late."""
+_LARGE = 2**17
+"""Bytes of a request from which on stacking costs more than it saves: larger ones are taken together, but called one by one."""
 _NEVER = float("inf")
 
 
@@ -210,13 +212,15 @@ class Batcher:
         for item in batch:
             rows += item.rows
             metrics.queue.observe(now - item.since)
-        metrics.batch.observe(rows)
+        apart = len(batch) == 1 or (self._limits.stretch and batch[0].holds > _LARGE)
+        for number in [item.rows for item in batch] if apart else [rows]:
+            metrics.batch.observe(number)
         if self._pace.quick(rows):
-            self._settle(batch, rows, *self._execute(batch))
+            self._settle(batch, rows, *self._execute(batch, apart))
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._waiting)))
-        self._call = self._thread.submit(self._execute, batch)
+        self._call = self._thread.submit(self._execute, batch, apart)
         self._call.add_done_callback(lambda call: self._closed or self._loop.call_soon_threadsafe(self._done, call))
 
     def _take(self) -> list[Waiting]:
@@ -248,11 +252,11 @@ class Batcher:
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 
-    def _execute(self, batch: list[Waiting]) -> tuple[list[Result], float]:
-        """One result a request, in order, and the seconds that the model took."""
+    def _execute(self, batch: list[Waiting], apart: bool) -> tuple[list[Result], float]:
+        """One result a request, in order, and the seconds that the model took. `apart`: each in a call of its own."""
         clock = self._pace.clock
         start = clock()
-        results = self._together(batch) if len(batch) > 1 else None
+        results = None if apart else self._together(batch)
         if results is None:
             results = [self._alone(item) for item in batch]
         return results, clock() - start

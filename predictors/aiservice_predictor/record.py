@@ -64,8 +64,13 @@ def unpack(packed: bytes | memoryview, large: Tensors) -> Contents:
 
 
 def size_of(packed: bytes, large: Tensors) -> int:
-    """Bytes that it holds on to: whole buffers where arrays are views."""
-    return OVERHEAD + len(packed) + sum(dict(map(_held, large.values())).values()) if large else OVERHEAD + len(packed)
+    """Bytes that it holds on to."""
+    return OVERHEAD + len(packed) + (held(large) if large else 0)
+
+
+def held(inputs: Tensors) -> int:
+    """Bytes of numbers, with all that is kept for their sake: whole buffers where arrays are views."""
+    return sum(dict(map(_held, inputs.values())).values())
 
 
 def _array(dtype: str, shape: tuple[int, ...], data: list[str] | bytes) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from aiservice.api.bundle import Decision
 from aiservice_predictor import decision as decisions
 from aiservice_predictor.codec.tensors import Array, Tensors
-from aiservice_predictor.record import pack
+from aiservice_predictor.record import held, pack
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
 from aiservice_predictor.thinning import Thinning
 
@@ -27,6 +27,9 @@ _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
 GROWTH = 12
 """Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
+PENDING = 4
+"""The share of all bytes that may wait: one in so many. A call of a large model leaves nothing of ours in the caches, so that reading
+decisions costs as much for one answer as for twenty."""
 _ANSWER = 1024
 """Bytes that an answer takes while it waits, beside its inputs."""
 _SMALL = 2**16
@@ -35,8 +38,8 @@ _LONGEST_STRATUM = 128
 """Characters of a decision that tell strata apart; a model may echo whatever it was sent."""
 
 
-_Answer: TypeAlias = tuple[str, float, Tensors, Array, bool]
-"""Id, when, inputs, the output that is decided by, whether it was drawn."""
+_Answer: TypeAlias = tuple[str, float, Tensors, Array, bool, int]
+"""Id, when, inputs, the output that is decided by, whether it was drawn, bytes of its message."""
 
 
 _NONE: Tensors = {}
@@ -49,10 +52,10 @@ class Recorder:
         """`reservoir`: where requests are kept, if not here; `workers`: how many record for the same predictor."""
         self.run = uuid4().hex
         self.decision = decision
-        self._pending_limit = limit // 16 // workers
+        self._pending_limit = limit // PENDING // workers
         self.reservoir = Reservoir(limit - self._pending_limit) if reservoir is None else reservoir
         self._records = limit > 0
-        self._thinning = Thinning(workers=workers)
+        self._thinning = Thinning(limit - limit // PENDING, workers=workers)
         self._gap = 0
         """Requests that are not drawn before the next one."""
         self._pending: list[_Answer] = []
@@ -70,12 +73,12 @@ class Recorder:
         if gap:
             self._gap = gap - 1
         else:
-            self._gap = self._thinning.gap()
+            self._gap = self._thinning.drawn(message)
         if self._records:
-            self._pending.append((id, at, inputs, output, not gap))
+            self._pending.append((id, at, inputs, output, not gap, message))
             self._pending_bytes += _bytes(inputs, message) + _ANSWER
         else:
-            self._pending.append((id, at, _NONE, output, False))
+            self._pending.append((id, at, _NONE, output, False, message))
         self._pending_outputs += output.nbytes
         if len(self._pending) >= _FOLD_AT or self._pending_bytes > self._pending_limit or self._pending_outputs > _OUTPUTS:
             self.fold()
@@ -85,8 +88,8 @@ class Recorder:
         pending, self._pending, self._pending_bytes, self._pending_outputs = self._pending, [], 0, 0
         if not pending:
             return
-        if self._thinning.offered(len(pending), pending[-1][1]):
-            self._gap = 0
+        if self._thinning.offered(len(pending), sum(p[5] for p in pending), pending[-1][1]):
+            self._gap = self._thinning.gap()
         outputs = [p[3] for p in pending]
         if any(o.ndim == 0 or o.shape[1:] != outputs[0].shape[1:] for o in outputs):
             for answer in pending:
@@ -110,16 +113,16 @@ class Recorder:
             return
         total = len(self._seen)
         bounds = [0, *accumulate(a[3].shape[0] if a[3].ndim else 1 for a in answers)]
-        wanted = self._wanted(codes, strata, bounds)
+        wanted = self._wanted(codes, strata, bounds, answers[-1][1])
         for index, answer in enumerate(answers):
             start, end = bounds[index], bounds[index + 1]
             if end > start and (answer[4] or wanted[index]):
                 found: set[int] = set(codes[start:end].tolist())
                 self._keep(answer, min((strata[c] for c in found), key=self._seen.__getitem__), total)
 
-    def _wanted(self, codes: Array, strata: dict[int, str], bounds: list[int]) -> list[bool]:
+    def _wanted(self, codes: Array, strata: dict[int, str], bounds: list[int], at: float) -> list[bool]:
         """Of each answer, whether one of its rows has a decision that is sought for its own sake."""
-        sought = [c for c, s in strata.items() if self._thinning.sought(s, len(self._seen))]
+        sought = [c for c, s in strata.items() if self._thinning.sought(s, at)]
         if not sought:
             return [False] * (len(bounds) - 1)
         of_code = np.zeros(max(strata) + 1, dtype=np.bool_)
@@ -130,8 +133,8 @@ class Recorder:
         return found
 
     def _keep(self, answer: _Answer, stratum: str, strata: int) -> None:
-        id, at, inputs, output, drawn = answer
-        if not drawn and not self._thinning.rare(stratum, strata):
+        id, at, inputs, output, drawn, size = answer
+        if not drawn and not self._thinning.rare(stratum, strata, size, at):
             return
         self.reservoir.add(pack(id, at, decisions.texts(self.decision, output), inputs), stratum, drawn)
 
@@ -151,4 +154,4 @@ def _bytes(inputs: Tensors, message: int) -> int:
     """That the inputs of a message hold, at most."""
     if message < _SMALL or any(a.dtype == object for a in inputs.values()):
         return message * GROWTH
-    return message + sum(a.nbytes for a in inputs.values())
+    return held(inputs)

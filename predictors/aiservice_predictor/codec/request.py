@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from aiservice_predictor.codec.tensors import Array, Tensors
+
+Data: TypeAlias = bytes | memoryview
+"""A message; a large one as a view of where it was received."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from aiservice_predictor.codec.request import Request
+from aiservice_predictor.codec.request import Data, Request
 from aiservice_predictor.codec.tensors import Array, Spec, Tensors, brief, finite, from_bytes, from_json, shape_of
 from aiservice_predictor.failures import Invalid, ModelFailed, TooLarge
 from aiservice_predictor.signature import Signature
@@ -44,7 +44,7 @@ def parse(body: bytes) -> dict[str, Any]:
     return found
 
 
-def decode(signature: Signature, max_rows: int, body: bytes, json_size: int | None = None) -> RestRequest:
+def decode(signature: Signature, max_rows: int, body: Data, json_size: int | None = None) -> RestRequest:
     """A request body -> request; `json_size`: bytes of JSON before the binary data (Inference-Header-Content-Length).
 
     Raises Invalid or TooLarge.
@@ -53,7 +53,7 @@ def decode(signature: Signature, max_rows: int, body: bytes, json_size: int | No
         json_size = len(body)
     elif not 0 < json_size <= len(body):
         raise Invalid(f"Inference-Header-Content-Length is {json_size}, the body has {len(body)} bytes")
-    head = parse(body[:json_size] if json_size < len(body) else body)
+    head = parse(bytes(body[:json_size]))
     parameters = _parameters("the request", head)
     tensors = head.get("inputs")
     if not isinstance(tensors, list) or not tensors:
@@ -83,7 +83,7 @@ def must_be_finite(signature: Signature, inputs: Tensors, outputs: Tensors) -> N
             raise ModelFailed(f"the model failed on this request: {said}")
 
 
-def _input(signature: Signature, max_rows: int, tensor: object, body: bytes, offset: int) -> tuple[Spec, Array, int]:
+def _input(signature: Signature, max_rows: int, tensor: object, body: Data, offset: int) -> tuple[Spec, Array, int]:
     if not isinstance(tensor, dict):
         raise Invalid(f"each of inputs must be an object with name, datatype, shape and data, got {brief(tensor)}")
     spec = signature.input(tensor.get("name"))

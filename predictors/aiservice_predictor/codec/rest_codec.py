@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiservice_predictor.codec.json_out import JsonOut
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Data, Part
 from aiservice_predictor.codec.rest import RestRequest, must_be_finite
 from aiservice_predictor.codec.rest_known import Reader
 from aiservice_predictor.codec.tensors import to_bytes
@@ -19,7 +19,7 @@ class RestCodec:
         self._out = JsonOut(model, signature)
         self._all = tuple(signature.outputs)
 
-    def decode(self, body: bytes, json_size: int | None = None) -> RestRequest:
+    def decode(self, body: Data, json_size: int | None = None) -> RestRequest:
         """`json_size`: bytes of JSON before the binary data. Raises Invalid or TooLarge."""
         return self._reader.decode(body, json_size)
 

@@ -15,6 +15,7 @@ from secrets import token_hex
 import orjson
 
 from aiservice_predictor.codec.numbers import LONGEST, SHORTEST, Numbers
+from aiservice_predictor.codec.request import Data
 from aiservice_predictor.codec.rest import SMALL, RestRequest, decode
 from aiservice_predictor.codec.tensors import Spec, Tensors, from_bytes, from_json
 from aiservice_predictor.signature import Signature
@@ -47,11 +48,11 @@ class Reader:
         self._json: dict[bytes, _Known] = {}
         self._binary: dict[bytes, _Known] = {}
 
-    def decode(self, body: bytes, json_size: int | None) -> RestRequest:
+    def decode(self, body: Data, json_size: int | None) -> RestRequest:
         """Raises Invalid or TooLarge."""
         if json_size is not None:
             return self._from_binary(body, json_size)
-        return self._from_json(body)
+        return self._from_json(bytes(body))
 
     def _from_json(self, body: bytes) -> RestRequest:
         found = _DATA.search(body) if len(body) <= SMALL else None
@@ -77,8 +78,8 @@ class Reader:
                 return decode(self._signature, self._max_rows, body)
         return _like(known.request, {spec.name: array}, id, len(body))
 
-    def _from_binary(self, body: bytes, json_size: int) -> RestRequest:
-        frame, id = _without_id(body[:json_size])
+    def _from_binary(self, body: Data, json_size: int) -> RestRequest:
+        frame, id = _without_id(bytes(body[:json_size]))
         known = self._binary.get(frame)
         if known is None or json_size + sum(size for _, _, size in known.inputs) != len(body):
             request = decode(self._signature, self._max_rows, body, json_size)

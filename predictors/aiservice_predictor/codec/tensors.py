@@ -175,19 +175,19 @@ def _flat(name: str, shape: tuple[int, ...], data: object) -> Sequence[Any]:
     return level
 
 
-def from_bytes(spec: Spec, shape: tuple[int, ...], raw: bytes, offset: int, size: int) -> Array:
+def from_bytes(spec: Spec, shape: tuple[int, ...], raw: bytes | memoryview, offset: int, size: int) -> Array:
     """`size` bytes of `raw` from `offset`, little-endian, -> array, a view where that is possible. Raises Invalid on another size."""
     if spec.datatype == "BYTES":
         return _strings(spec.name, shape, raw, offset, size)
     expected = prod(shape) * spec.dtype.itemsize
     if size != expected:
         raise Invalid(f"input '{spec.name}': {spec.datatype} of shape {list(shape)} takes {expected} bytes of binary data, got {size}")
-    if spec.datatype == "BOOL" and any(raw[offset : offset + size].translate(None, b"\0\1")):
+    if spec.datatype == "BOOL" and any(bytes(raw[offset : offset + size]).translate(None, b"\0\1")):
         raise Invalid(f"input '{spec.name}': BOOL takes bytes of 0 and 1, got another value")
     return np.frombuffer(raw, dtype=spec.dtype, count=prod(shape), offset=offset).reshape(shape)
 
 
-def _strings(name: str, shape: tuple[int, ...], raw: bytes, offset: int, size: int) -> Array:
+def _strings(name: str, shape: tuple[int, ...], raw: bytes | memoryview, offset: int, size: int) -> Array:
     count, end = prod(shape), offset + size
     if count * 4 > size:
         raise Invalid(f"input '{name}': {count} strings take at least {count * 4} bytes of binary data, got {size}")
@@ -199,7 +199,7 @@ def _strings(name: str, shape: tuple[int, ...], raw: bytes, offset: int, size: i
         offset += 4
         if offset + length > end:
             raise Invalid(f"input '{name}': string {index} says {length} bytes, {end - offset} are left")
-        array[index] = text_of(name, index, raw[offset : offset + length])
+        array[index] = text_of(name, index, bytes(raw[offset : offset + length]))
         offset += length
     if offset != end:
         raise Invalid(f"input '{name}': {end - offset} bytes are left after {count} strings")

@@ -36,7 +36,7 @@ class Head:
     """One request's head. `route` and what follows it is set by the routes, once for the same bytes."""
 
     __slots__ = (
-        "chunked", "continues", "echo", "fields", "gzip_in", "gzip_out", "json_size", "keep", "length", "method", "old", "path",
+        "chunked", "continues", "direct", "echo", "fields", "gzip_in", "gzip_out", "json_size", "keep", "length", "method", "old", "path",
         "plain", "query", "refusal", "replay", "route",
     )  # fmt: skip
 
@@ -58,6 +58,8 @@ class Head:
         """Header lines of the answer that repeat the request's."""
         self.gzip_in = self.gzip_out = self.replay = False
         self.json_size: int | None = None
+        self.direct = False
+        """A body that does not come at once is received where its tensors will be read."""
 
 
 class Heads:

@@ -10,30 +10,16 @@ import orjson
 
 from aiservice_predictor.failures import Failure, TooSlow
 from aiservice_predictor.transport.body import too_large
-from aiservice_predictor.transport.chunked import Chunked
 from aiservice_predictor.transport.exchange import JSON, Exchange
 from aiservice_predictor.transport.head import MAX_HEAD, BadHead, Head, Heads
 from aiservice_predictor.transport.host import Host
+from aiservice_predictor.transport.incoming import Direct, Incoming
 
 MAX_OPEN = 64
 """Requests of one connection that are not answered yet; more are left in the socket."""
 _LINGER = 2.0
 """Seconds in which what a refused client still sends is dropped, so that it gets to read its answer before the connection is reset."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class _Body:
-    """A body that did not come together with its head."""
-
-    __slots__ = ("chunked", "exchange", "left", "parts", "size")
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange: Exchange | None = exchange
-        """None: already answered; the rest of the body is dropped."""
-        self.chunked = Chunked() if exchange.head.chunked else None
-        self.left = exchange.head.length
-        self.parts: list[bytes] = []
-        self.size = 0
 
 
 class Http1(asyncio.Protocol):
@@ -44,7 +30,8 @@ class Http1(asyncio.Protocol):
         self._heads = heads
         self._rest = b""
         """Bytes that were not looked at yet: a part of a head, or requests that must wait for answers."""
-        self._body: _Body | None = None
+        self.body: Incoming | None = None
+        """The one that is on its way."""
         self._open: deque[Exchange] = deque()
         self._writable = True
         self._held = False
@@ -53,6 +40,7 @@ class Http1(asyncio.Protocol):
         """No further request is taken from this connection."""
         self._eof = False
         self._watched = False
+        self._direct = False
         self.used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,8 +58,8 @@ class Http1(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if self._body is not None:
-                data = self._feed(self._body, data)
+            if self.body is not None:
+                data = self._feed(self.body, data)
             elif self._over:
                 return
             elif self._rest:
@@ -93,7 +81,7 @@ class Http1(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
-        if self._body is None and not self._rest:
+        if self.body is None and not self._rest:
             self._unwatch()
         else:
             self._watch(self.host.timeout)
@@ -132,7 +120,7 @@ class Http1(asyncio.Protocol):
     def late(self) -> None:
         """A head, a body, or a client that reads did not come in time."""
         self._watched = False
-        body = self._body
+        body = self.body
         if not self._writable:
             self._transport.abort()
         elif body is None or body.exchange is None:
@@ -166,7 +154,7 @@ class Http1(asyncio.Protocol):
                 at += head.length
                 head.route.handle(exchange, body)
             else:
-                data = self._begin(exchange, data[at:])
+                data = self._begin(exchange, memoryview(data)[at:])
                 at, size = 0, len(data)
         self.used = perf_counter()
 
@@ -179,72 +167,77 @@ class Http1(asyncio.Protocol):
             self._watch(self.host.timeout)
         self._rest = data
 
-    def _begin(self, exchange: Exchange, data: bytes) -> bytes:
+    def _begin(self, exchange: Exchange, data: memoryview) -> bytes:
         """A body that is not whole yet, or comes in chunks, or is not wanted; -> what comes after it."""
-        body = self._body = _Body(exchange)
+        body = self.body = Incoming(self.host, exchange)
         head = exchange.head
-        self.host.receiving += 1
         self._watch(self.host.timeout)
         refusal = head.refusal or head.route.refuses()
         if refusal is not None:
             self._drop(body, refusal)
         elif head.length > self.host.max_body:
             self._drop(body, too_large(f"{head.length} bytes", self.host.max_body))
-        elif head.continues and not data:
-            self._transport.write(_CONTINUE)
-        return self._feed(body, data) if data and self._body is body else b""
-
-    def _feed(self, body: _Body, data: bytes) -> bytes:
-        """-> what comes after the body. Raises BadHead."""
-        if body.chunked is not None:
-            parts, rest = body.chunked.feed(data)
-            whole = body.chunked.done
         else:
-            parts, rest = [data[: body.left]], data[body.left :]
-            body.left -= len(parts[0])
-            whole = not body.left
-        if body.exchange is not None:
-            self._keep(body, parts)
-        if whole and self._body is body:
-            self._body = None
-            self._unwatch()
-            if body.exchange is not None:
-                self._release(body)
-                body.exchange.head.route.handle(body.exchange, b"".join(body.parts))
-        return rest if whole and not self._over else b""
+            if head.continues and not data:
+                self._transport.write(_CONTINUE)
+            room = body.direct(head.json_size or 0) if head.direct and len(data) < head.length else None
+            if room is not None:
+                room[: len(data)] = data
+                self._be_direct()
+                self.arrived(len(data))
+                return b""
+        return self._feed(body, bytes(data)) if data and self.body is body else b""
 
-    def _keep(self, body: _Body, parts: list[bytes]) -> None:
-        size = sum(map(len, parts))
-        if body.size + size > self.host.max_body:
-            self._drop(body, too_large(f"more than {body.size + size - 1} bytes", self.host.max_body))
+    def _feed(self, body: Incoming, data: bytes) -> bytes:
+        """-> what comes after the body. Raises BadHead."""
+        parts, rest, ends = body.split(data)
+        if body.exchange is not None:
+            refusal = body.keep(parts)
+            if refusal is not None:
+                self._drop(body, refusal)
+        if ends and self.body is body:
+            self._end(body)
+        return rest if ends and not self._over else b""
+
+    def arrived(self, size: int) -> None:
+        """More of a body that is received directly."""
+        body = self.body
+        if body is None:
             return
-        refusal = self.host.hold(size)
+        refusal = body.arrived(size)
         if refusal is not None:
             self._drop(body, refusal)
-            return
-        body.size += size
-        body.parts += parts
+        if not body.left:
+            self._end(body)
 
-    def _drop(self, body: _Body, failure: Failure) -> None:
+    def _end(self, body: Incoming) -> None:
+        self.body = None
+        self.used = perf_counter()
+        self._unwatch()
+        if body.exchange is not None:
+            body.exchange.head.route.handle(body.exchange, body.whole())
+
+    def _drop(self, body: Incoming, failure: Failure) -> None:
         """Answer now; the rest of the body is read and forgotten."""
         exchange = body.exchange
-        self._release(body)
+        body.release()
         body.exchange = None
-        body.parts.clear()
         if exchange is not None:
             exchange.close = exchange.close or exchange.head.continues
             exchange.head.route.fail(exchange, failure)
 
-    def _release(self, body: _Body) -> None:
-        self.host.release(body.size)
-        self.host.receiving -= 1
-        body.size = 0
+    def _be_direct(self) -> None:
+        if not self._direct:
+            self._direct = True
+            self._transport.pause_reading()  # which kind of protocol it has, a transport looks at when it begins to read
+            self._transport.set_protocol(Direct(self))
+            self._transport.resume_reading()
 
     def _abandon(self) -> None:
         """The rest of a body will never come."""
-        body, self._body = self._body, None
+        body, self.body = self.body, None
         if body is not None and body.exchange is not None:
-            self._release(body)
+            body.release()
             if body.exchange in self._open:
                 self._open.remove(body.exchange)
             body.exchange.head.route.abandoned()
@@ -282,7 +275,7 @@ class Http1(asyncio.Protocol):
         """Nothing more is written. What the client still sends is dropped for a while, or its answer might be lost to a reset."""
         self._over = True
         self._rest = b""
-        self._body = None
+        self.body = None
         self._open.clear()
         if self._eof or not self._transport.can_write_eof():
             self._transport.close()

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from aiservice_predictor.codec import v1
-from aiservice_predictor.codec.request import Part, Request
+from aiservice_predictor.codec.request import Data, Part, Request
 from aiservice_predictor.codec.rest import RestRequest
 from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.dataplane import DataPlane
@@ -29,7 +29,7 @@ class Inference(Route, Generic[R]):
         self._max_body = plane.config.max_body
         self._max_rows = plane.config.max_rows
 
-    def decode(self, head: Head, body: bytes) -> R:
+    def decode(self, head: Head, body: Data) -> R:
         """Raises Failure."""
         raise NotImplementedError
 
@@ -37,7 +37,7 @@ class Inference(Route, Generic[R]):
         """-> header lines, body. Raises Failure."""
         raise NotImplementedError
 
-    def handle(self, exchange: Exchange, body: bytes) -> None:
+    def handle(self, exchange: Exchange, body: Data) -> None:
         plane, head = self._plane, exchange.head
         plane.open += 1
         exchange.start = perf_counter()
@@ -47,7 +47,7 @@ class Inference(Route, Generic[R]):
                 self._close(exchange, refusal)
                 return
             if head.gzip_in:
-                body = gunzip(body, self._max_body)
+                body = gunzip(bytes(body), self._max_body)
             request = exchange.request = self.decode(head, body)
             plane.enter(exchange, request)
         except Failure as failure:
@@ -102,12 +102,13 @@ class RestInference(Inference[RestRequest]):
     """V2, JSON with or without the binary tensor extension."""
 
     protocol = "rest"
+    takes_views = True
 
     def __init__(self, plane: DataPlane) -> None:
         super().__init__(plane)
         self._codec = RestCodec(plane.name, plane.signature, self._max_rows)
 
-    def decode(self, head: Head, body: bytes) -> RestRequest:
+    def decode(self, head: Head, body: Data) -> RestRequest:
         return self._codec.decode(body, head.json_size)
 
     def encode(self, request: RestRequest, part: Part, replay: bool) -> tuple[bytes, bytes]:
@@ -121,8 +122,8 @@ class V1Inference(Inference[Request]):
 
     protocol = "v1"
 
-    def decode(self, head: Head, body: bytes) -> Request:
-        return v1.decode(self._plane.signature, self._max_rows, body)
+    def decode(self, head: Head, body: Data) -> Request:
+        return v1.decode(self._plane.signature, self._max_rows, bytes(body))
 
     def encode(self, request: Request, part: Part, replay: bool) -> tuple[bytes, bytes]:
         return JSON, v1.encode(self._plane.signature, request, part.tensors())

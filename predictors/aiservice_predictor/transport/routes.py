@@ -14,7 +14,7 @@ import orjson
 
 from aiservice.api.runtime import REPLAY_HEADER
 from aiservice_predictor import VERSION, openapi
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Data, Part
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure, Forbidden, Invalid, MethodNotAllowed, NotFound, UnsupportedEncoding
 from aiservice_predictor.metrics import CONTENT_TYPE
@@ -28,6 +28,8 @@ Get: TypeAlias = Callable[[], tuple[int, Any]]
 
 EXTENSIONS = ["binary_tensor_data"]
 _METRICS = b"content-type: " + CONTENT_TYPE + b"\r\n"
+_LARGE = 2**16
+"""Bytes of a body from which on receiving it directly is worth a buffer of its own."""
 _GZIPPED = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
 ECHOED = (b"traceparent", b"x-request-id")
 """Whoever joins logs or traces finds its own identifiers on the answer."""
@@ -36,7 +38,10 @@ ECHOED = (b"traceparent", b"x-request-id")
 class Route:
     """Answers exchanges; one object for many."""
 
-    def handle(self, exchange: Exchange, body: bytes) -> None:
+    takes_views = False
+    """Of bodies with binary data."""
+
+    def handle(self, exchange: Exchange, body: Data) -> None:
         """The request is here in full. Must not raise."""
         raise NotImplementedError
 
@@ -59,7 +64,7 @@ class Route:
 class Refusal(Route):
     """The head alone says why."""
 
-    def handle(self, exchange: Exchange, body: bytes) -> None:
+    def handle(self, exchange: Exchange, body: Data) -> None:
         self.fail(exchange, exchange.head.refusal or Failure())
 
 
@@ -69,7 +74,7 @@ class Fetch(Route):
     def __init__(self, get: Callable[[], tuple[int, bytes]], kind: bytes = JSON) -> None:
         self._get, self._kind = get, kind
 
-    def handle(self, exchange: Exchange, body: bytes) -> None:
+    def handle(self, exchange: Exchange, body: Data) -> None:
         try:
             status, content = self._get()
         except Exception as error:
@@ -85,16 +90,17 @@ class Slow(Route):
         self._get, self._max_body, self._kind = answer, max_body, kind
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(self, exchange: Exchange, body: bytes) -> None:
+    def handle(self, exchange: Exchange, body: Data) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(exchange, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, exchange: Exchange, body: bytes) -> None:
+    async def _answer(self, exchange: Exchange, body: Data) -> None:
         try:
+            data = bytes(body)
             if exchange.head.gzip_in:
-                body = gunzip(body, self._max_body)
-            content = await self._get(exchange.head, body)
+                data = gunzip(data, self._max_body)
+            content = await self._get(exchange.head, data)
         except Failure as failure:
             self.fail(exchange, failure)
         except Exception as error:
@@ -144,6 +150,7 @@ class Routes:
                 head.replay = self._replays(fields)
                 head.json_size = _json_size(fields)
             head.gzip_in = _gzipped(fields)
+            head.direct = head.route.takes_views and head.json_size is not None and head.length >= _LARGE and not head.gzip_in
         except Failure as failure:
             head.refusal = failure
             head.route = inference or self._refusal

@@ -1,0 +1,132 @@
+"""A body that did not come together with its head: in pieces, or, where it is large, straight to where the model reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aiservice_predictor.codec.request import Data
+from aiservice_predictor.failures import Failure
+from aiservice_predictor.transport.body import too_large
+from aiservice_predictor.transport.chunked import Chunked
+from aiservice_predictor.transport.exchange import Exchange
+from aiservice_predictor.transport.host import Host
+
+if TYPE_CHECKING:
+    from aiservice_predictor.transport.http1 import Http1
+
+_ALIGNED = 16
+"""Bytes, as malloc aligns."""
+_NEXT = 2**14
+"""Bytes that are read where a head is expected."""
+_SCRATCH = memoryview(bytearray(2**18))
+"""Of all connections: what is read is copied at once."""
+
+
+class Incoming:
+    """What of the body is here."""
+
+    __slots__ = ("_chunked", "_held", "_host", "_parts", "exchange", "left", "size", "view")
+
+    def __init__(self, host: Host, exchange: Exchange) -> None:
+        self.exchange: Exchange | None = exchange
+        """None: already answered; the rest of the body is dropped."""
+        self.left = exchange.head.length
+        self.size = 0
+        """Bytes that came."""
+        self.view: memoryview | None = None
+        """Of all of it, where it is received directly."""
+        self._chunked = Chunked() if exchange.head.chunked else None
+        self._parts: list[bytes] = []
+        self._host = host
+        self._held = 0
+        host.receiving += 1
+
+    def split(self, data: bytes) -> tuple[list[bytes], bytes, bool]:
+        """-> pieces of the body in it, what comes after the body, whether that was its end. Raises BadHead."""
+        if self._chunked is not None:
+            parts, rest = self._chunked.feed(data)
+            return parts, rest, self._chunked.done
+        part, rest = data[: self.left], data[self.left :]
+        self.left -= len(part)
+        return [part], rest, not self.left
+
+    def keep(self, parts: list[bytes]) -> Failure | None:
+        """The failure where they are too many bytes."""
+        size, most = sum(map(len, parts)), self._host.max_body
+        if self.size + size > most:
+            return too_large(f"more than {self.size + size - 1} bytes", most)
+        self._parts += parts
+        return self._account(size)
+
+    def direct(self, json_size: int) -> memoryview | None:
+        """Room for all of it, in which binary data behind the JSON is aligned; it takes memory only as it is filled."""
+        start = -json_size % _ALIGNED
+        try:
+            room = np.empty(start + self.left, dtype=np.uint8)
+        except MemoryError:
+            return None
+        self.view = memoryview(room.data)[start:]
+        return self.view
+
+    def arrived(self, size: int) -> Failure | None:
+        """So many bytes more are in the view; the failure where they are too many."""
+        self.left -= size
+        return self._account(size)
+
+    def _account(self, size: int) -> Failure | None:
+        refusal = self._host.hold(size)
+        if refusal is None:
+            self._held += size
+            self.size += size
+        return refusal
+
+    def release(self) -> None:
+        """It is here, or will not be waited for."""
+        self._host.release(self._held)
+        self._host.receiving -= 1
+        self._held = 0
+        self._parts = []
+        self.view = None
+
+    def whole(self) -> Data:
+        found = b"".join(self._parts) if self.view is None else self.view
+        self.release()
+        return found
+
+
+class Direct(asyncio.BufferedProtocol):
+    """Takes a connection's place once it sends large bodies: they are received where they will be read, and hardly more than the head of
+    the next one before it is known how large that is."""
+
+    def __init__(self, connection: Http1) -> None:
+        self._connection = connection
+        self._view: memoryview | None = None
+        """Where the next bytes of a body go."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        body = self._connection.body
+        self._view = None if body is None else body.view
+        if body is None:
+            return _SCRATCH[:_NEXT]
+        return _SCRATCH if body.view is None else body.view[body.size :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._view is None:
+            self._connection.data_received(bytes(_SCRATCH[:nbytes]))
+        else:
+            self._connection.arrived(nbytes)
+
+    def eof_received(self) -> bool:
+        return self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiservice_predictor.codec import grpc as slow
 from aiservice_predictor.codec.grpc import GrpcRequest
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Data, Part
 from aiservice_predictor.codec.tensors import Spec, Tensors, from_bytes, to_bytes
 from aiservice_predictor.failures import Invalid
 from aiservice_predictor.proto import messages
@@ -44,7 +44,7 @@ class GrpcCodec:
         self._head = _field(_OUT_MODEL, model.encode())
         self._tensors: dict[tuple[str, tuple[int, ...]], bytes] = {}
 
-    def decode(self, data: bytes) -> GrpcRequest:
+    def decode(self, data: Data) -> GrpcRequest:
         """Bytes of a ModelInferRequest -> request. Raises Invalid, TooLarge, NotFound."""
         found = _split(data)
         if found is None:
@@ -78,8 +78,8 @@ class GrpcCodec:
             raws += [_OUT_RAW, _varint(len(raw)), raw]
         return b"".join(parts + raws)
 
-    def _slow(self, data: bytes) -> GrpcRequest:
-        message = slow.parse(messages.ModelInferRequest, data)
+    def _slow(self, data: Data) -> GrpcRequest:
+        message = slow.parse(messages.ModelInferRequest, bytes(data))
         self._serves(message.model_name)
         return slow.decode(self._signature, self._max_rows, message)
 
@@ -99,7 +99,7 @@ class GrpcCodec:
         return found
 
 
-def _split(data: bytes) -> tuple[bytes, bytes, list[tuple[int, int]]] | None:
+def _split(data: Data) -> tuple[bytes, bytes, list[tuple[int, int]]] | None:
     """-> (what comes before the raw tensors, without the id; the id; start and end of each raw tensor).
 
     None where there is no raw tensor, where something follows one, or where a field is not one of the message's.
@@ -112,11 +112,11 @@ def _split(data: bytes) -> tuple[bytes, bytes, list[tuple[int, int]]] | None:
                 break
             start, stop = _length(data, at + 1)
             if tag == _ID and not id_to:
-                id_from, id_to, id = at, stop, data[start:stop]
+                id_from, id_to, id = at, stop, bytes(data[start:stop])
             elif tag not in _BEFORE:
                 return None
             at = stop
-        key = data[:at] if not id_to else data[:id_from] + data[id_to:at]
+        key = bytes(data[:at]) if not id_to else bytes(data[:id_from]) + bytes(data[id_to:at])
         raws = []
         while at < end:
             if data[at] != _RAW:
@@ -128,7 +128,7 @@ def _split(data: bytes) -> tuple[bytes, bytes, list[tuple[int, int]]] | None:
     return (key, id, raws) if at == end else None
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def _length(data: Data, at: int) -> tuple[int, int]:
     """A length and what it spans -> (start, end). Raises IndexError."""
     size = data[at]
     at += 1

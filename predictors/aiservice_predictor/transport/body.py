@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
+
+from aiservice_predictor.codec.tensors import Array
 from aiservice_predictor.failures import Invalid, TooLarge
 
 _GZIP = 31
@@ -12,8 +15,18 @@ _QUICK = 1
 """zlib's level: higher ones take several times as long for a tenth less."""
 MAX_MEMBERS = 100
 """Gzip streams one after the other in one body: each costs a copy of what is left."""
+LARGE = 2**16
+"""Bytes of a body from which on receiving it where it will be read is worth a buffer of its own."""
 WORTH = 8192
 """Bytes of an answer from which on compressing it saves more than it costs."""
+
+
+def room(size: int) -> Array | None:
+    """To receive so many bytes in: it takes memory only as it is filled. None where there is none."""
+    try:
+        return np.empty(size, dtype=np.uint8)
+    except MemoryError:
+        return None
 
 
 def gunzip(body: bytes, limit: int) -> bytes:

@@ -14,7 +14,7 @@ import orjson
 from aiservice_predictor import VERSION
 from aiservice_predictor.codec import grpc as codec
 from aiservice_predictor.codec.grpc_raw import GrpcCodec
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Data, Part
 from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import CODES, Failure, Invalid, MessageTooLarge, UnknownMethod, UnsupportedEncoding
 from aiservice_predictor.proto import messages
@@ -47,11 +47,11 @@ class Method:
         self._plane = plane
         self._most = plane.config.max_body + _OVERHEAD
 
-    def answer(self, stream: Stream, message: bytes) -> None:
+    def answer(self, stream: Stream, message: Data) -> None:
         """Raises Failure."""
         raise NotImplementedError
 
-    def handle(self, stream: Stream, body: bytes) -> None:
+    def handle(self, stream: Stream, body: Data) -> None:
         """The request is here in full. Must not raise."""
         stream.start = perf_counter()
         try:
@@ -85,7 +85,7 @@ class Method:
             return None
         return MessageTooLarge(f"the message has more than {self._most} bytes: send fewer rows in one request")
 
-    def _message(self, head: Head, body: bytes) -> bytes:
+    def _message(self, head: Head, body: Data) -> Data:
         """The one message of a unary request. Raises Failure."""
         if len(body) < 5 or int.from_bytes(body[1:5], "big") != len(body) - 5 or body[0] > 1:
             raise Invalid("the request must be exactly one message after its prefix of five bytes")
@@ -96,7 +96,7 @@ class Method:
             return body[5:]
         if not head.gzip:
             raise Invalid("the message is compressed, but grpc-encoding says nothing of it")
-        return gunzip(body[5:], self._most)
+        return gunzip(bytes(body[5:]), self._most)
 
 
 class Plain(Method):
@@ -106,8 +106,8 @@ class Plain(Method):
         super().__init__(plane)
         self._request, self._make = request, make
 
-    def answer(self, stream: Stream, message: bytes) -> None:
-        reply(stream, bytes(self._make(codec.parse(self._request, message)).SerializeToString()))
+    def answer(self, stream: Stream, message: Data) -> None:
+        reply(stream, bytes(self._make(codec.parse(self._request, bytes(message))).SerializeToString()))
 
 
 class Infer(Method):
@@ -117,11 +117,11 @@ class Infer(Method):
         super().__init__(plane)
         self._codec = GrpcCodec(plane.name, plane.signature, plane.config.max_rows, plane.serves)
 
-    def handle(self, stream: Stream, body: bytes) -> None:
+    def handle(self, stream: Stream, body: Data) -> None:
         self._plane.open += 1
         super().handle(stream, body)
 
-    def answer(self, stream: Stream, message: bytes) -> None:
+    def answer(self, stream: Stream, message: Data) -> None:
         plane, seconds = self._plane, stream.head.seconds
         full = plane.full()
         if full is not None:
@@ -168,7 +168,7 @@ class Infer(Method):
 class Foreign(Method):
     """Requests that are not gRPC."""
 
-    def handle(self, stream: Stream, body: bytes) -> None:
+    def handle(self, stream: Stream, body: Data) -> None:
         self.fail(stream, UnsupportedEncoding("this port speaks gRPC (content-type: application/grpc); REST is on the other one"))
 
     def fail(self, stream: Stream, failure: Failure) -> None:

@@ -180,7 +180,7 @@ class Http1(asyncio.Protocol):
         else:
             if head.continues and not data:
                 self._transport.write(_CONTINUE)
-            room = body.direct(head.json_size or 0) if head.direct and len(data) < head.length else None
+            room = body.direct() if head.direct and len(data) < head.length else None
             if room is not None:
                 room[: len(data)] = data
                 self._be_direct()

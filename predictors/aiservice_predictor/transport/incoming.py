@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aiservice_predictor.codec.request import Data
 from aiservice_predictor.failures import Failure
-from aiservice_predictor.transport.body import too_large
+from aiservice_predictor.transport.body import room, too_large
 from aiservice_predictor.transport.chunked import Chunked
 from aiservice_predictor.transport.exchange import Exchange
 from aiservice_predictor.transport.host import Host
@@ -17,8 +15,6 @@ from aiservice_predictor.transport.host import Host
 if TYPE_CHECKING:
     from aiservice_predictor.transport.http1 import Http1
 
-_ALIGNED = 16
-"""Bytes, as malloc aligns."""
 _NEXT = 2**14
 """Bytes that are read where a head is expected."""
 _SCRATCH = memoryview(bytearray(2**18))
@@ -61,14 +57,9 @@ class Incoming:
         self._parts += parts
         return self._account(size)
 
-    def direct(self, json_size: int) -> memoryview | None:
-        """Room for all of it, in which binary data behind the JSON is aligned; it takes memory only as it is filled."""
-        start = -json_size % _ALIGNED
-        try:
-            room = np.empty(start + self.left, dtype=np.uint8)
-        except MemoryError:
-            return None
-        self.view = memoryview(room.data)[start:]
+    def direct(self) -> memoryview | None:
+        found = room(self.left)
+        self.view = None if found is None else found.data
         return self.view
 
     def arrived(self, size: int) -> Failure | None:

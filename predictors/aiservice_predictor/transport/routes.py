@@ -19,7 +19,7 @@ from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure, Forbidden, Invalid, MethodNotAllowed, NotFound, UnsupportedEncoding
 from aiservice_predictor.metrics import CONTENT_TYPE
 from aiservice_predictor.shared import Shared
-from aiservice_predictor.transport.body import WORTH, gunzip, gzipped
+from aiservice_predictor.transport.body import LARGE, WORTH, gunzip, gzipped
 from aiservice_predictor.transport.exchange import JSON, Exchange
 from aiservice_predictor.transport.head import Head
 from aiservice_predictor.transport.private import Private
@@ -28,8 +28,6 @@ Get: TypeAlias = Callable[[], tuple[int, Any]]
 
 EXTENSIONS = ["binary_tensor_data"]
 _METRICS = b"content-type: " + CONTENT_TYPE + b"\r\n"
-_LARGE = 2**16
-"""Bytes of a body from which on receiving it directly is worth a buffer of its own."""
 _GZIPPED = b"content-encoding: gzip\r\nvary: accept-encoding\r\n"
 ECHOED = (b"traceparent", b"x-request-id")
 """Whoever joins logs or traces finds its own identifiers on the answer."""
@@ -150,7 +148,7 @@ class Routes:
                 head.replay = self._replays(fields)
                 head.json_size = _json_size(fields)
             head.gzip_in = _gzipped(fields)
-            head.direct = head.route.takes_views and head.json_size is not None and head.length >= _LARGE and not head.gzip_in
+            head.direct = head.route.takes_views and head.json_size is not None and head.length >= LARGE and not head.gzip_in
         except Failure as failure:
             head.refusal = failure
             head.route = inference or self._refusal

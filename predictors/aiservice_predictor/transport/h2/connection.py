@@ -122,8 +122,8 @@ class Http2(Wire):
         else:
             self._fresh.append(stream)
 
-    def received(self, flags: int, id: int, payload: bytes) -> None:
-        length = len(payload)
+    def received(self, flags: int, id: int, payload: f.Payload) -> None:
+        length = len(payload) if isinstance(payload, bytes) else payload.nbytes
         self._receivable -= length
         if self._receivable < 0:
             raise ConnectionFault(f.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
@@ -138,16 +138,16 @@ class Http2(Wire):
         if stream.receivable < 0:
             raise StreamFault(id, f.FLOW_CONTROL_ERROR)
         if flags & f.PADDED:
-            payload = f.unpadded(flags, payload)
+            payload = f.unpadded(flags, f.plain(payload))
+            length = len(payload)
         if flags & f.END_STREAM:
-            stream.parts.append(payload)
-            stream.size += len(payload)
+            stream.take(payload, length)
             self._whole(stream)
         else:
-            self._part(stream, payload)
+            self._part(stream, payload, length)
 
-    def _read(self, data: bytes) -> None:
-        super()._read(data)
+    def _read(self, data: bytes, at: int) -> None:
+        super()._read(data, at)
         if self._fresh:
             for stream in self._fresh:
                 if not stream.ended and stream.id in self._streams:
@@ -157,9 +157,8 @@ class Http2(Wire):
             if self._partial:
                 self.rewatch()
 
-    def _part(self, stream: Stream, payload: bytes) -> None:
+    def _part(self, stream: Stream, payload: f.Payload, size: int) -> None:
         """DATA that is not the last."""
-        size = len(payload)
         if not size:
             self.spend(1)
         if stream.receivable <= STREAM_WINDOW // 2:
@@ -171,8 +170,7 @@ class Http2(Wire):
             self._refuse(stream, refusal)
             return
         stream.held += size
-        stream.size += size
-        stream.parts.append(payload)
+        stream.take(payload, size)
 
     def _whole(self, stream: Stream) -> None:
         """All of a request is here."""
@@ -180,9 +178,7 @@ class Http2(Wire):
         self._release(stream)
         if stream.head.length is not None and stream.head.length != stream.size:
             raise StreamFault(stream.id, f.PROTOCOL_ERROR)
-        body = stream.parts[0] if len(stream.parts) == 1 else b"".join(stream.parts)
-        stream.parts.clear()
-        stream.head.route.handle(stream, body)
+        stream.head.route.handle(stream, stream.taken())
 
     def _trailers(self, stream: Stream | None, id: int, block: bytes, ends: bool) -> None:
         if stream is None or stream.ended:
@@ -208,7 +204,7 @@ class Http2(Wire):
     def _refuse(self, stream: Stream, failure: Failure) -> None:
         """Answer before all of the request came."""
         self._release(stream)
-        stream.parts.clear()
+        stream.drop()
         stream.head.route.fail(stream, failure)
 
     def _release(self, stream: Stream) -> None:

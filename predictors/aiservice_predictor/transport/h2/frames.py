@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import struct
+from typing import TypeAlias
+
+import numpy as np
+
+from aiservice_predictor.codec.tensors import Array
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -35,6 +40,10 @@ HEAD = struct.Struct(">BHBBI")
 """Length (high byte, low bytes), type, flags, stream."""
 _SETTING = struct.Struct(">HI")
 _LONG = struct.Struct(">I")
+
+
+Payload: TypeAlias = bytes | Array
+"""Of DATA: as it came, or a row of bytes for each of several frames."""
 
 
 class ConnectionFault(Exception):
@@ -87,6 +96,32 @@ def goaway(last: int, code: int, text: str = "") -> bytes:
 
 def window_update(stream: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, _LONG.pack(size))
+
+
+def run(data: bytes, at: int, flags: int, length: int) -> tuple[Array, int]:
+    """The payload of a DATA frame that is here in full, and of those that follow it with the very same head, as if they were one frame:
+    whoever sends a lot sends frames of one size. -> (a row a frame, where they end)."""
+    head, step = data[at : at + HEAD.size], HEAD.size + length
+    frames, end = 1, at + step
+    if not flags:
+        while data.startswith(head, end) and end + step <= len(data):
+            frames, end = frames + 1, end + step
+    rows: Array = np.frombuffer(data, np.uint8, frames * step, at).reshape(frames, step)
+    return rows[:, HEAD.size :], end
+
+
+def array(payload: Payload) -> Array:
+    """A row a frame."""
+    return np.frombuffer(payload, np.uint8).reshape(1, -1) if isinstance(payload, bytes) else payload
+
+
+def plain(payload: Payload) -> bytes:
+    return payload if isinstance(payload, bytes) else payload.tobytes()
+
+
+def first(payload: Payload, size: int) -> bytes:
+    """So many of its first bytes, at most those of a frame."""
+    return payload[:size] if isinstance(payload, bytes) else payload[0, :size].tobytes()
 
 
 def number(payload: bytes) -> int:

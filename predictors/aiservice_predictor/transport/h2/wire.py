@@ -23,6 +23,8 @@ MAX_CONTINUATIONS = 16
 CREDIT = 2000.0
 PER_REQUEST = 4.0
 _PER_SECOND = 200.0
+_LONG = 2**12
+"""Bytes of a DATA frame that may be one of many in a row."""
 RESET_COSTS = 4.0
 """A stream that is opened and reset costs us the most."""
 
@@ -60,10 +62,10 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        if self._rest:
-            data, self._rest = self._rest + data, b""
         try:
-            self._read(data)
+            at = self._join(data) if self._rest else 0
+            if at < len(data):
+                self._read(data, at)
         except ConnectionFault as fault:
             self._rest = b""
             self._transport.write(f.goaway(self._last, fault.code, str(fault)))
@@ -90,8 +92,8 @@ class Wire(asyncio.Protocol):
         """A header block is whole. Raises ConnectionFault, StreamFault."""
         raise NotImplementedError
 
-    def received(self, flags: int, id: int, payload: bytes) -> None:
-        """A DATA frame. Raises ConnectionFault, StreamFault."""
+    def received(self, flags: int, id: int, payload: f.Payload) -> None:
+        """A DATA frame, or several like it. Raises ConnectionFault, StreamFault."""
         raise NotImplementedError
 
     def cancelled(self, id: int, ours: bool) -> None:
@@ -112,9 +114,19 @@ class Wire(asyncio.Protocol):
             if self._credit < 0:
                 raise ConnectionFault(f.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def _read(self, data: bytes) -> None:
+    def _join(self, data: bytes) -> int:
+        """Read the frame that had begun, and what comes with it; -> how much of the data that was. Raises ConnectionFault."""
+        first = data[: f.FRAME + f.HEAD.size]
+        joined, self._rest = self._rest + first, b""
+        self._read(joined, 0)
+        if len(first) == len(data) or self._transport.is_closing():
+            return len(data)
+        at, self._rest = len(first) - len(self._rest), b""
+        return at
+
+    def _read(self, data: bytes, at: int) -> None:
         """Frames, as far as they are whole. Raises ConnectionFault."""
-        at, size = 0, len(data)
+        size = len(data)
         if not self._begun:
             if not f.PREFACE.startswith(data[: len(f.PREFACE)]):
                 raise ConnectionFault(f.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC)")
@@ -133,7 +145,11 @@ class Wire(asyncio.Protocol):
             if end > size:
                 break
             try:
-                self._frame(kind, flags, id & f.LARGEST_WINDOW, data[at + 9 : end])
+                if length >= _LONG and kind == f.DATA and self._settled and self._block is None:
+                    payload, end = f.run(data, at, flags, length)
+                    self.received(flags, id & f.LARGEST_WINDOW, payload)
+                else:
+                    self._frame(kind, flags, id & f.LARGEST_WINDOW, data[at + 9 : end])
             except StreamFault as fault:
                 self.spend(RESET_COSTS)
                 self._transport.write(f.reset(fault.stream, fault.code))

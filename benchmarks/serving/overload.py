@@ -1,4 +1,4 @@
-"""Three times the requests that ours can answer, in an open loop: h2load sends at a fixed rate, whatever becomes of the answers.
+"""Three times the requests that ours can answer, in an open loop: they are sent at a fixed rate, whatever becomes of the answers.
 
 `python -m benchmarks.serving.overload [SECONDS]`. Capacity is what the same connections get in a closed loop just before.
 """
@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import quantiles
 
 import httpx
+import orjson
 
 from . import load, report
 from .payloads import Payload, heavy, make, slow
@@ -26,6 +27,8 @@ CELLS: tuple[tuple[Callable[[Path], tuple[Path, dict[str, Payload]]], str, int],
     (heavy, "bin-conv", 400),
 )  # fmt: skip
 """Model, payload, connections: one request a connection at a time, so that only more of them than the queue is long can be refused."""
+_APART = 5000
+"""Requests a second up to which each is sent at a moment of its own (`openloop`); more than that only h2load can send."""
 _CAPACITY_SECONDS = 3
 _CAPACITY_CONNECTIONS = 64
 
@@ -47,23 +50,41 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
         capacity = load.grpc(server.grpc, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process, log).requests
     else:
         capacity = load.rest(server.url, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process).requests
-    rate = [f"-D{seconds:g}", f"--rps={TIMES * capacity / connections:.4f}"]
-    if kind.startswith("grpc"):
-        rate += load.h2load_arguments(load.grpc_url(server.grpc), payload, connections, log, load.GRPC_HEADERS)
-    else:
-        rate += ["--h1", *load.h2load_arguments(server.url, payload, connections, log, load.rest_headers(payload))]
-    log.unlink(missing_ok=True)
     before, memory, start = _outcomes(server), load.memory(server.process), time.perf_counter()
-    subprocess.run(load.pinned(load.LOAD_CORE, "h2load", *rate), capture_output=True, check=True, timeout=300)
+    rate = TIMES * capacity
+    if kind.startswith("grpc"):
+        where, headers = load.grpc_url(server.grpc), load.GRPC_HEADERS
+        refusals = _flood(["h2load"], where, rate, seconds, connections, payload, log, headers)
+    elif rate > _APART:
+        refusals = _flood(["h2load", "--h1"], server.url, rate, seconds, connections, payload, log, load.rest_headers(payload))
+    else:
+        words = [server.url, f"{rate:.2f}", f"{seconds:g}", str(connections), str(payload.path), *load.rest_headers(payload)]
+        done = subprocess.run(
+            load.pinned(load.LOAD_CORE, sys.executable, "-m", "benchmarks.serving.openloop", *words),
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            timeout=300,
+        )
+        refusals = orjson.loads(done.stdout).get("503", [])
     took = time.perf_counter() - start
     after = _outcomes(server)
     ok, refused = (after.get(o, 0) - before.get(o, 0) for o in ("ok", "rejected"))
     failed = sum(after.values()) - sum(before.values()) - ok - refused
-    times = sorted(int(t) for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503")
     return {
-        "capacity": capacity, "offered": TIMES * capacity, "goodput": ok / took / capacity, "refused": refused / took, "failed": failed,
-        "p99": quantiles(times, n=100)[98] / 1e6 if len(times) > 1 else 0.0, "before": memory, "after": load.memory(server.process),
+        "capacity": capacity, "offered": rate, "goodput": ok / took / capacity, "refused": refused / took, "failed": failed,
+        "p99": quantiles(refusals, n=100)[98] if len(refusals) > 1 else 0.0, "before": memory, "after": load.memory(server.process),
     }  # fmt: skip
+
+
+def _flood(
+    command: list[str], url: str, rate: float, seconds: float, connections: int, payload: Payload, log: Path, headers: Sequence[str]
+) -> list[float]:
+    """h2load at a fixed rate, -> seconds of each 503."""
+    log.unlink(missing_ok=True)
+    words = [*command, f"-D{seconds:g}", f"--rps={rate / connections:.4f}", *load.h2load_arguments(url, payload, connections, log, headers)]
+    subprocess.run(load.pinned(load.LOAD_CORE, *words), capture_output=True, check=True, timeout=300)
+    return [int(t) / 1e6 for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503"]
 
 
 def _outcomes(server: Running) -> dict[str, float]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiservice_predictor.codec.json_out import JsonOut
 from aiservice_predictor.codec.request import Part
-from aiservice_predictor.codec.tensors import Array, Spec
+from aiservice_predictor.codec.tensors import DTYPES, Array, Spec
 from aiservice_predictor.signature import Signature
 from predictor.test_tensors import tensors
 
@@ -19,12 +21,21 @@ from predictor.test_tensors import tensors
 @settings(deadline=None)
 @given(tensors(), st.data())
 def test_a_share_of_a_call_is_written_as_if_it_were_alone(given: tuple[str, Array], data: st.DataObject) -> None:
-    datatype, array = given
+    compare(*given, data.draw)
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
+def test_rows_without_values(datatype: str) -> None:
+    places = iter((1, 3))
+    compare(datatype, np.empty((3, 0), DTYPES[datatype]), lambda _: next(places))
+
+
+def compare(datatype: str, array: Array, draw: Any) -> None:
     out = JsonOut("m", cast(Signature, SimpleNamespace(outputs={"y": Spec("y", datatype, (-1, *array.shape[1:]))})))
     if not array.ndim:
         return
-    start = data.draw(st.integers(0, len(array)))
-    end = data.draw(st.integers(start, len(array)))
+    start = draw(st.integers(0, len(array)))
+    end = draw(st.integers(start, len(array)))
     texts: dict[str, list[bytes]] = {}
     shared = out.tensor("y", Part({"y": array}, start, end, texts))
     assert orjson.loads(shared) == orjson.loads(out.tensor("y", Part({"y": array[start:end]})))

@@ -58,11 +58,11 @@ def _flat(datatype: str, array: Array) -> bytes:
 
 def _rows(datatype: str, array: Array) -> list[bytes]:
     """Array with a row axis -> the text of each row's values, flat; none where rows have no values."""
+    if not array.size:
+        return []
     if datatype == "BYTES":
         return [_flat(datatype, array[n : n + 1]) for n in range(len(array))]
     values = to_json(datatype, array)
-    if not values.size:
-        return []
     if values.size == len(array):
         return orjson.dumps(values, option=_NUMPY)[1:-1].split(b",")
     return orjson.dumps(np.reshape(values, (len(array), -1)), option=_NUMPY)[2:-2].split(b"],[")

@@ -48,9 +48,9 @@ def scaled_objects(kube: Kube) -> set[str]:
 async def test_replicas_follow_requests_at_a_time(kube: Kube, tmp_path: Path) -> None:
     kube.publish(tmp_path, "v1", always=20)
     kube.apply(asking(kube, "Concurrency", 1))
-    status = await kube.until(lambda s: ready(s) and s, "ready")
+    follows = "Following: 1 to 3 predictors follow 1 requests at a time for each"
+    status = await kube.until(lambda s: ready(s) and scaling(s) == follows and s, follows)
     revision = status.rollout.stable
-    assert scaling(status) == "Following: 1 to 3 predictors follow 1 requests at a time for each"
     async with kube.traffic(clients=6, pause=0) as counts:
         await kube.until(lambda s: s.revisions[0].ready >= 2, "a second predictor")
         told = await asyncio.to_thread(load, kube, revision)
@@ -104,7 +104,7 @@ async def test_what_is_followed_can_be_changed_while_it_serves(kube: Kube, tmp_p
 
 async def test_replicas_follow_a_query_of_a_real_prometheus(kube: Kube, tmp_path: Path) -> None:
     kube.publish(tmp_path, "v1")
-    kube.apply(asking(kube, "Query", 2, query="vector(6) + 0 * sum(aiservice_operator_services)"))
+    kube.apply(asking(kube, "Query", 2, query="vector(6) + 0 * sum(up)"))
     await kube.until(lambda s: ready(s) and s.revisions[0].ready == 3, "three predictors for six")
 
 

@@ -17,7 +17,7 @@ import uvloop
 
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.codec.grpc_raw import GrpcCodec
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Part, Texts
 from aiservice_predictor.codec.rest import decode
 from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.dataplane import DataPlane
@@ -95,7 +95,7 @@ def _stages(loaded: Loaded, heads: Heads, payload: Payload) -> dict[str, float]:
     output = outputs[signature.decision.output][: request.rows]
 
     def encode() -> None:
-        texts: dict[str, list[bytes]] = {}
+        texts: Texts = {}
         for n in range(CONNECTIONS):
             codec.encode(request, Part(outputs, n * request.rows, (n + 1) * request.rows, texts))
 

@@ -35,11 +35,15 @@ _NICE, _LOWEST = 3, 19
 _NEVER = float("inf")
 
 
+MAX_ROWS = 32
+"""Of a call, where nobody says how many."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How requests are queued and stacked."""
 
-    max_rows: int = 32
+    max_rows: int = MAX_ROWS
     """In one call."""
     stretch: bool = True
     """Whether a quick call takes more."""
@@ -62,10 +66,10 @@ class Batcher:
     def __init__(self, run: Run, limits: Limits, metrics: Metrics, pace: Pace | None = None) -> None:
         self._limits, self._metrics = limits, metrics
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "model", _give_way)
+        self._pool = ThreadPoolExecutor(1, "model", _give_way)
         self._too_many = Overloaded(f"{limits.queue} requests wait already; try again in a second")
         self._too_large = Overloaded(f"requests of {limits.queue_bytes} bytes wait already; try again in a second")
-        self._waiting = Line()
+        self._line = Line()
         self._running: list[Waiting] = []
         self._call: Future[tuple[list[Result], float]] | None = None
         """That of those that run, in the thread."""
@@ -79,12 +83,12 @@ class Batcher:
 
     def full(self) -> Overloaded | None:
         """The failure of whatever is entered now: to be asked before work is put into a request."""
-        waiting, limits = self._waiting, self._limits
+        line, limits = self._line, self._limits
         if self._closed:
             return _ending()
-        if len(waiting) >= limits.queue:
+        if len(line.items) >= limits.queue:
             return self._too_many
-        return self._too_large if waiting.holds >= limits.queue_bytes else None
+        return self._too_large if line.holds >= limits.queue_bytes else None
 
     def try_out(self, inputs: Tensors, rows: int) -> None:
         """Learn how long a call takes from a request that the model is known to answer: the first ones need not find it out."""
@@ -99,24 +103,26 @@ class Batcher:
         Raises Late where none are left, Overloaded where the queue is full or so slow that they would pass in it.
         """
         full = self.full()
-        if full is not None and self._collect():
-            full = self.full()
         if full is not None:
-            raise full.with_traceback(None)
+            if self._collect():
+                full = self.full()
+            if full is not None:
+                raise full.with_traceback(None)
         if seconds <= 0:
             raise _late(seconds)
-        now, waiting = perf_counter(), self._waiting
-        if waiting and now - waiting[0].since > seconds * _PATIENCE:
-            raise _too_slow(now - waiting[0].since, seconds)
+        now, line = perf_counter(), self._line
+        items = line.items
+        if items and now - items[0].since > seconds * _PATIENCE:
+            raise _too_slow(now - items[0].since, seconds)
         item.inputs, item.rows, item.holds, item.settled = inputs, rows, holds, False
         item.since = now
         item.due = now + seconds
-        waiting.append(item)
+        line.append(item)
         if self._running:
             self._wake_at(item.due)
-        elif self.full() is not None:
+        elif len(items) >= self._limits.queue or line.holds >= self._limits.queue_bytes:
             self._pump()
-        else:
+        elif not self._scheduled:
             self._schedule()
 
     def _collect(self) -> bool:
@@ -134,11 +140,11 @@ class Batcher:
         """Nobody waits for it any more: it leaves the queue, or its answer is dropped."""
         if not item.settled:
             item.settled = True
-            if item in self._waiting:
-                self._waiting.remove(item)
+            if item in self._line.items:
+                self._line.remove(item)
 
     def idle(self) -> bool:
-        return not self._waiting and not self._running
+        return not self._line.items and not self._running
 
     def running_for(self) -> float:
         """Seconds since the call of the model that still runs was made; 0 where none does."""
@@ -149,11 +155,11 @@ class Batcher:
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
-        waiting = [*self._waiting, *self._running]
-        self._waiting.clear()
+        waiting = [*self._line.items, *self._running]
+        self._line.clear()
         for item in waiting:
             _give(item, _ending())
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _wake_at(self, due: float) -> None:
         """Look for those whose time is over then, at the latest."""
@@ -166,9 +172,9 @@ class Batcher:
     def _expire(self) -> None:
         self._alarm, self._alarm_at = None, _NEVER
         now = perf_counter()
-        for item in (*(i for i in self._running if i.due <= now), *self._waiting.expire(now)):
+        for item in (*(i for i in self._running if i.due <= now), *self._line.expire(now)):
             _give(item, _late(item.due - item.since))
-        left = [item.due for item in (*self._running, *self._waiting) if not item.settled]
+        left = [item.due for item in (*self._running, *self._line.items) if not item.settled]
         if left:
             self._wake_at(min(left))
 
@@ -186,53 +192,56 @@ class Batcher:
         self._pump()
 
     def _pump(self) -> None:
-        if self._running or not self._waiting:
+        items = self._line.items
+        if self._running or not items:
             return
         if self._calls.by_row and self._limits.max_delay > 0:
-            left = self._waiting[0].since + self._limits.max_delay - perf_counter()
-            if left > 0 and sum(w.rows for w in self._waiting) < self._limits.max_rows:
+            left = items[0].since + self._limits.max_delay - perf_counter()
+            if left > 0 and sum(w.rows for w in items) < self._limits.max_rows:
                 self._schedule(left)
                 return
         begun = now = perf_counter()
-        while self._waiting and not self._running:
-            if self._waiting[0].due <= now:
-                item = self._waiting.popleft()
+        while items and not self._running:
+            if items[0].due <= now:
+                item = self._line.popleft()
                 _give(item, _late(item.due - item.since))
                 continue
             self._start(self._take(), now)
             now = perf_counter()
             if now - begun > QUICK:
                 break
-        if self._waiting and not self._running:
+        if items and not self._running:
             self._schedule()
 
     def _start(self, batch: list[Waiting], now: float) -> None:
-        rows, metrics = 0, self._metrics
-        for item in batch:
-            rows += item.rows
-            metrics.queue.observe(now - item.since)
+        metrics = self._metrics
+        each = [item.rows for item in batch]
+        rows = sum(each)
+        metrics.queue.observe_all([now - item.since for item in batch])
         apart = len(batch) == 1 or (self._limits.stretch and batch[0].holds > _LARGE)
-        for number in [item.rows for item in batch] if apart else [rows]:
-            metrics.batch.observe(number)
+        metrics.batch.observe_all(each if apart else [rows])
         if self._pace.quick(rows):
             self._settle(batch, rows, *self._calls.execute(batch, apart, self._pace.clock))
             return
         self._running, self._since = batch, now
-        self._wake_at(min(item.due for item in (*batch, *self._waiting)))
-        self._call = self._thread.submit(self._calls.execute, batch, apart, self._pace.clock)
+        self._wake_at(min(item.due for item in (*batch, *self._line.items)))
+        self._call = self._pool.submit(self._calls.execute, batch, apart, self._pace.clock)
         self._call.add_done_callback(lambda call: self._closed or self._loop.call_soon_threadsafe(self._done, call))
 
     def _take(self) -> list[Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
-        waiting = self._waiting
-        batch = [waiting.popleft()]
-        if not self._calls.by_row or not waiting:
+        line, items = self._line, self._line.items
+        batch = [line.popleft()]
+        if not self._calls.by_row or not items:
             return batch
         rows, most, uniform = batch[0].rows, self._pace.most_rows, self._limits.uniform
         key = None if uniform else batch[0].key()
-        while waiting and rows + waiting[0].rows <= most and (uniform or waiting[0].key() == key):
-            batch.append(waiting.popleft())
-            rows += batch[-1].rows
+        while items:
+            item = items[0]
+            rows += item.rows
+            if rows > most or not (uniform or item.key() == key):
+                break
+            batch.append(line.popleft())
         return batch
 
     def _done(self, call: Future[tuple[list[Result], float]]) -> None:
@@ -243,7 +252,7 @@ class Batcher:
         if self._closed:
             return
         self._settle(batch, sum(item.rows for item in batch), *call.result())
-        if self._waiting:
+        if self._line.items:
             self._schedule()
 
     def _settle(self, batch: list[Waiting], rows: int, results: list[Result], seconds: float) -> None:

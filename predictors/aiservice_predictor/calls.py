@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Part, Texts
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, ModelFailed
 from aiservice_predictor.waiting import Waiting
@@ -43,7 +43,7 @@ class Calls:
             self.by_row = False
             return None
         results: list[Result] = []
-        texts: dict[str, list[bytes]] = {}
+        texts: Texts = {}
         start = 0
         for item in batch:
             results.append(Part(outputs, start, start + item.rows, texts))

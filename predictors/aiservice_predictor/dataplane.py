@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor import decision
-from aiservice_predictor.batcher import Batcher, Limits
+from aiservice_predictor.batcher import MAX_ROWS, Batcher, Limits
 from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import NotFound, Overloaded
@@ -35,6 +35,7 @@ class DataPlane:
         self.signature = loaded.signature
         self.metrics = Metrics()
         self.recorder = recorder or Recorder(loaded.signature.decision, config.reservoir_bytes)
+        self._record = self.recorder.add
         self.exposition = Exposition(
             self.metrics, {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}, self.recorder
         )
@@ -44,7 +45,7 @@ class DataPlane:
         self.open = 0
         """Requests that are not answered yet."""
         limits = Limits(
-            max_rows=config.batch_max_size or Limits.max_rows,
+            max_rows=config.batch_max_size or MAX_ROWS,
             stretch=config.batch_max_size is None,
             max_delay=config.batch_max_delay,
             queue=-(-config.queue // workers),
@@ -97,7 +98,7 @@ class DataPlane:
     def answered(self, request: Request, part: Part) -> None:
         """The answer to a client's request (not a replayed one) was encoded: count and record it."""
         self.metrics.rows += request.rows
-        self.recorder.add(request.id, time(), request.inputs, part.tensor(self._decides), request.size)
+        self._record(request.id, time(), request.inputs, part.tensor(self._decides), request.size)
 
     def decisions(self, outputs: Tensors) -> list[str]:
         """One text a row."""

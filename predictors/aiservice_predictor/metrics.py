@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -36,9 +36,18 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def add(self, other: Histogram) -> None:
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _histogram, (self.bounds, self.counts, self.sum)
 
     def family(self, name: str, text: str) -> HistogramMetricFamily:
         buckets, total = [], 0
@@ -58,6 +67,9 @@ class Metrics:
         self.batch = Histogram(ROW_BOUNDS)
         self.rows = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _metrics, (self.requests, self.seconds, self.queue, self.batch, self.rows)
+
     def request(self, protocol: str, outcome: str, seconds: float) -> None:
         """One request was answered: `seconds` from its last byte read to the answer written."""
         self.requests[protocol, outcome] += 1
@@ -70,6 +82,18 @@ class Metrics:
         for mine, theirs in ((self.seconds, other.seconds), (self.queue, other.queue), (self.batch, other.batch)):
             mine.add(theirs)
         self.rows += other.rows
+
+
+def _histogram(bounds: Sequence[float], counts: list[int], sum: float) -> Histogram:
+    found = Histogram(bounds)
+    found.counts, found.sum = counts, sum
+    return found
+
+
+def _metrics(requests: Counter[tuple[str, str]], seconds: Histogram, queue: Histogram, batch: Histogram, rows: int) -> Metrics:
+    found = Metrics()
+    found.requests, found.seconds, found.queue, found.batch, found.rows = requests, seconds, queue, batch, rows
+    return found
 
 
 class Recording(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter, thread_time
 
+from mypy_extensions import mypyc_attr
+
 QUICK = 0.0005
 """Seconds: calls that take no longer run in the event loop, and may have more rows than others."""
 MOST_ROWS = 1024
@@ -18,6 +20,7 @@ _SHORTEST = 1e-6
 _NEVER = float("inf")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pace:
     """Of one model."""
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -75,7 +75,7 @@ async def _serve(config: PredictorConfig, loaded: Loaded, http_tls: SSLContext |
     return await attend(plane, host, close, ending, config.drain)
 
 
-Speaker: TypeAlias = Callable[[], asyncio.Protocol]
+Speaker: TypeAlias = Callable[[], Any]
 
 
 def speakers(plane: DataPlane, host: Host, shared: Shared) -> tuple[Speaker, Speaker]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
+from mypy_extensions import mypyc_attr
+
 from aiservice_predictor.codec.request import Part
 from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Waiting:
     """One of them. Exactly one of `settle` and `fail` is called, unless it is withdrawn before."""
 
@@ -37,33 +40,33 @@ class Waiting:
         return {name: array.shape[1:] for name, array in self.inputs.items()}
 
 
-class Line(deque[Waiting]):
+class Line:
     """Oldest first. Counts the bytes that they hold."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.items: deque[Waiting] = deque()
         self.holds = 0
 
     def append(self, item: Waiting) -> None:
-        super().append(item)
+        self.items.append(item)
         self.holds += item.holds
 
     def popleft(self) -> Waiting:
-        item = super().popleft()
+        item = self.items.popleft()
         self.holds -= item.holds
         return item
 
     def remove(self, item: Waiting) -> None:
-        super().remove(item)
+        self.items.remove(item)
         self.holds -= item.holds
 
     def clear(self) -> None:
-        super().clear()
+        self.items.clear()
         self.holds = 0
 
     def expire(self, now: float) -> list[Waiting]:
         """Take out those whose time is over."""
-        late = [item for item in self if item.due <= now]
+        late = [item for item in self.items if item.due <= now]
         for item in late:
             self.remove(item)
         return late

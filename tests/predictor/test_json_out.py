@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiservice_predictor.codec.json_out import JsonOut
-from aiservice_predictor.codec.request import Part
+from aiservice_predictor.codec.request import Part, Texts
 from aiservice_predictor.codec.tensors import DTYPES, Array, Spec
 from aiservice_predictor.signature import Signature
 from predictor.test_tensors import tensors
@@ -31,12 +31,17 @@ def test_rows_without_values(datatype: str) -> None:
 
 
 def compare(datatype: str, array: Array, draw: Any) -> None:
-    out = JsonOut("m", cast(Signature, SimpleNamespace(outputs={"y": Spec("y", datatype, (-1, *array.shape[1:]))})))
+    names = ("y", "z")
+    out = JsonOut("m", cast(Signature, SimpleNamespace(outputs={n: Spec(n, datatype, (-1, *array.shape[1:])) for n in names})))
     if not array.ndim:
         return
     start = draw(st.integers(0, len(array)))
     end = draw(st.integers(start, len(array)))
-    texts: dict[str, list[bytes]] = {}
+    texts: Texts = {}
     shared = out.tensor("y", Part({"y": array}, start, end, texts))
     assert orjson.loads(shared) == orjson.loads(out.tensor("y", Part({"y": array[start:end]})))
     assert shared == out.tensor("y", Part({"y": array}, start, end, texts))
+    outputs = {"y": array, "z": array[::-1]}
+    for first, last in ((start, end), *((n, n + 1) for n in range(len(array)))):
+        alone = out.tensors(names, Part({n: a[first:last] for n, a in outputs.items()}))
+        assert orjson.loads(b"[%s]" % out.tensors(names, Part(outputs, first, last, texts))) == orjson.loads(b"[%s]" % alone)

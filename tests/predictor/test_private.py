@@ -56,15 +56,6 @@ def test_what_is_kept_can_be_sent_again(served: Served) -> None:
     assert again.json()["parameters"]["decisions"] == ["high"]
 
 
-def test_an_answer_is_bounded_in_bytes(served: Served) -> None:
-    big = tensor("x", "FP32", [1.5] * 3 * 65_000, 65_000, 3)
-    for number in range(20):
-        assert served.infer(big, id=f"big{number}").status_code == 200
-    kept = reservoir(served)
-    assert 0 < len(kept.requests) < 20
-    assert kept.requests[-1].id == "big19"
-
-
 def test_labels(served: Served) -> None:
     for id in ("a", "b", "c"):
         served.infer(HIGH, id=id)

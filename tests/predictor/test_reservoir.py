@@ -11,6 +11,7 @@ from aiservice_predictor.codec.tensors import DTYPES, Array, Tensors
 from aiservice_predictor.record import COPIED, OVERHEAD, Record, pack, unpack
 from aiservice_predictor.recorder import Recorder
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
+from aiservice_predictor.shared import MAX_BYTES, choose
 from aiservice_predictor.thinning import EACH, RARE, SPAN, Thinning
 
 ENTRIES = st.lists(st.tuples(st.sampled_from("aaaaaabc"), st.integers(1, 900), st.booleans()), max_size=150)
@@ -159,6 +160,18 @@ def test_large_views_count_with_what_they_hold() -> None:
     assert pack("id", 0.0, [], {"a": view, "b": view}).size < 200_000
     assert pack("id", 0.0, [], {"x": view[:, :2]}).size < 1000, "a small one is copied"
     assert pack("id", 0.0, [], {"x": np.array(["a" * 5000], dtype=object)}).size >= 5000 + OVERHEAD
+
+
+def test_an_answer_is_bounded_in_bytes() -> None:
+    reservoir = Reservoir(2**26)
+    for number in range(40):
+        reservoir.add(record(number, 2**20), "a")
+        reservoir.label(f"r{number}", "x", 1.0)
+    for after in (-1, 0):
+        given = choose(reservoir, after, 40)
+        assert MAX_BYTES / 4 < sum(e.size for e in given) <= MAX_BYTES
+    assert choose(reservoir, -1, 40)[-1].id == "r39", "the most recent ones"
+    assert choose(reservoir, 0, 40)[0].id == "r0", "the first labelled ones"
 
 
 def test_a_label_that_is_longer_than_a_sixteenth_is_not_taken() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,14 @@ _CONTENTS = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
 class GrpcRequest(Request):
-    raw: bool = False
-    """The tensors came raw; they go back so."""
+    """And whether the tensors came raw: they go back so."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, inputs: Tensors, rows: int, id: str = "", outputs: tuple[str, ...] = (), size: int = 0, raw: bool = False) -> None:
+        super().__init__(inputs, rows, id, outputs, size)
+        self.raw = raw
 
 
 def parse(message: Any, data: bytes) -> Any:

@@ -7,7 +7,6 @@ checked shapes and types are remembered; what is not remembered, or is not laid 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiservice_predictor.codec import grpc as slow
 from aiservice_predictor.codec.grpc import GrpcRequest
@@ -25,11 +24,11 @@ _BEFORE = frozenset((0x0A, 0x12, 0x22, 0x2A, 0x32))
 _OUT_MODEL, _OUT_ID, _OUT_TENSOR, _OUT_RAW = b"\x0a", b"\x1a", b"\x2a", b"\x32"
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
-    inputs: tuple[tuple[Spec, tuple[int, ...]], ...]
-    rows: int
-    outputs: tuple[str, ...]
+    __slots__ = ("inputs", "outputs", "rows")
+
+    def __init__(self, inputs: tuple[tuple[Spec, tuple[int, ...]], ...], rows: int, outputs: tuple[str, ...]) -> None:
+        self.inputs, self.rows, self.outputs = inputs, rows, outputs
 
 
 class GrpcCodec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from aiservice_predictor.codec.tensors import Array, Tensors
@@ -11,18 +10,23 @@ Data: TypeAlias = bytes | memoryview
 """A message; a large one as a view of where it was received."""
 
 
-@dataclass(slots=True)
 class Request:
     """The shapes and types of the inputs fit the signature."""
 
-    inputs: Tensors
-    rows: int
-    id: str = ""
-    """Empty: the answer carries one that is made here."""
-    outputs: tuple[str, ...] = ()
-    """Names of the outputs that are asked for; none: all."""
-    size: int = 0
-    """Bytes of its message."""
+    __slots__ = ("id", "inputs", "outputs", "rows", "size")
+
+    def __init__(self, inputs: Tensors, rows: int, id: str = "", outputs: tuple[str, ...] = (), size: int = 0) -> None:
+        self.inputs, self.rows = inputs, rows
+        self.id = id
+        """Empty: the answer carries one that is made here."""
+        self.outputs = outputs
+        """Names of the outputs that are asked for; none: all."""
+        self.size = size
+        """Bytes of its message."""
+
+
+Texts: TypeAlias = dict[str | tuple[str, ...], list[bytes]]
+"""Output -> each of its rows as JSON; several outputs -> the tensors of each request of one row."""
 
 
 class Part:
@@ -30,12 +34,12 @@ class Part:
 
     __slots__ = ("end", "outputs", "start", "texts", "whole")
 
-    def __init__(self, outputs: Tensors, start: int = 0, end: int = 0, texts: dict[str, list[bytes]] | None = None) -> None:
+    def __init__(self, outputs: Tensors, start: int = 0, end: int = 0, texts: Texts | None = None) -> None:
         """`outputs` of the whole call. With `texts`: rows `start` to `end` are this request's; without, all of it is."""
         self.outputs, self.start, self.end = outputs, start, end
         self.whole = texts is None
-        self.texts = {} if texts is None else texts
-        """Output -> each of its rows as JSON, where somebody wanted it: shared by all requests of the call."""
+        self.texts: Texts = {} if texts is None else texts
+        """What somebody wanted already: shared by all requests of the call."""
 
     def tensors(self) -> Tensors:
         """The request's own outputs, as views."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -21,13 +20,19 @@ MAX_ID = 256
 _BINARY = "binary_data"
 
 
-@dataclass(slots=True)
 class RestRequest(Request):
     """And how the outputs are to be written."""
 
-    binary: bool = False
-    """Outputs as binary data unless said otherwise for one."""
-    binary_outputs: dict[str, bool] = field(default_factory=dict)
+    __slots__ = ("binary", "binary_outputs")
+
+    def __init__(
+        self, inputs: Tensors, rows: int, id: str = "", outputs: tuple[str, ...] = (), size: int = 0, binary: bool = False,
+        binary_outputs: dict[str, bool] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(inputs, rows, id, outputs, size)
+        self.binary = binary
+        """Outputs as binary data unless said otherwise for one."""
+        self.binary_outputs = binary_outputs or {}
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class RestCodec:
         """
         names = request.outputs or self._all
         if not request.binary and not request.binary_outputs:
-            head = self._out.answer(request.id, [self._out.tensor(name, part) for name in names], decisions)
+            head = self._out.answer(request.id, self._out.tensors(names, part), decisions)
             if b"null" in head:
                 must_be_finite(self._signature, request.inputs, {n: part.tensor(n) for n in names})
             return head, None
@@ -45,7 +45,7 @@ class RestCodec:
             else:
                 shown[name] = array
                 texts.append(self._out.tensor(name, part))
-        head = self._out.answer(request.id, texts, decisions)
+        head = self._out.answer(request.id, b",".join(texts), decisions)
         if shown and b"null" in head:
             must_be_finite(self._signature, request.inputs, shown)
         return (b"".join((head, *binary)), len(head)) if binary else (head, None)

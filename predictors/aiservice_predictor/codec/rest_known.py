@@ -9,15 +9,18 @@ Whatever is laid out in another way is read in full every time.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import struct
+from collections.abc import Callable
 from secrets import token_hex
+from typing import Any
 
+import numpy as np
 import orjson
 
 from aiservice_predictor.codec.numbers import LONGEST, SHORTEST, Numbers
 from aiservice_predictor.codec.request import Data
 from aiservice_predictor.codec.rest import SMALL, RestRequest, decode
-from aiservice_predictor.codec.tensors import Spec, Tensors, from_bytes, from_json
+from aiservice_predictor.codec.tensors import Array, Spec, Tensors, from_bytes, from_json, packing
 from aiservice_predictor.signature import Signature
 
 _REMEMBERED = 256
@@ -29,11 +32,17 @@ _GAP = b"\0"
 """In no JSON text."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
-    inputs: tuple[tuple[Spec, tuple[int, ...], int], ...]
-    """With the bytes of each in the binary form."""
-    request: RestRequest
+    __slots__ = ("inputs", "pack", "request")
+
+    def __init__(
+        self, inputs: tuple[tuple[Spec, tuple[int, ...], int], ...], request: RestRequest, pack: Callable[..., bytes] | None
+    ) -> None:
+        self.inputs = inputs
+        """With the bytes of each in the binary form."""
+        self.request = request
+        self.pack = pack
+        """Of the values of the one input, where they are numbers."""
 
 
 class Reader:
@@ -73,7 +82,7 @@ class Reader:
         array = self._numbers.read(spec, shape, text) if SHORTEST <= len(text) <= LONGEST else None
         if array is None:
             try:
-                array = from_json(spec, shape, orjson.loads(text))
+                array = _array(known, spec, shape, orjson.loads(text))
             except orjson.JSONDecodeError:
                 return decode(self._signature, self._max_rows, body)
         return _like(known.request, {spec.name: array}, id, len(body))
@@ -124,6 +133,7 @@ class Reader:
         return _Known(
             tuple((specs[n], a.shape, a.nbytes) for n, a in request.inputs.items()),
             RestRequest({}, request.rows, request.id, request.outputs, 0, request.binary, request.binary_outputs),
+            next((packing(specs[n].datatype, a.size) for n, a in request.inputs.items()), None),
         )
 
 
@@ -138,6 +148,16 @@ def _without_id(frame: bytes) -> tuple[bytes, str]:
     if found is None:
         return (b"" if _ID_GAP in frame else frame), ""
     return frame[: found.start()] + _ID_GAP + frame[found.end() :], found[1].decode("ascii")
+
+
+def _array(known: _Known, spec: Spec, shape: tuple[int, ...], values: Any) -> Array:
+    """Raises Invalid."""
+    if known.pack is not None:
+        try:
+            return np.frombuffer(known.pack(*values), spec.dtype).reshape(shape)
+        except (struct.error, OverflowError, TypeError):
+            pass  # nested lists, or what is wrong, or null
+    return from_json(spec, shape, values)
 
 
 def _like(known: RestRequest, inputs: Tensors, id: str, size: int) -> RestRequest:

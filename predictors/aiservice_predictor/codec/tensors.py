@@ -7,7 +7,7 @@ arrays of the raw bits, since numpy has no such type.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -115,6 +115,11 @@ def from_json(spec: Spec, shape: tuple[int, ...], data: object) -> Array:
     else:
         array = _numbers(spec, flat)
     return array.reshape(shape)
+
+
+def packing(datatype: str, count: int) -> Callable[..., bytes] | None:
+    """What packs so many values as `from_json` does, if they are numbers that need no more looking at; raises struct.error, OverflowError."""
+    return struct.Struct(f"<{count}{_STRUCT[datatype]}").pack if datatype in _STRUCT else None
 
 
 def _numbers(spec: Spec, flat: Sequence[Any]) -> Array:

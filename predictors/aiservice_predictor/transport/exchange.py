@@ -43,8 +43,8 @@ class Exchange(Waiting):
 
     def respond(self, status: int, fields: bytes, body: bytes) -> None:
         """`fields`: header lines beside the length; the whole answer becomes one write."""
-        head = self.head
-        if self.close or self.connection.last():
+        head, connection = self.head, self.connection
+        if self.close or (connection.host.draining and connection.last()):
             self.close = True
             fields += CLOSE
         elif head.old:
@@ -53,7 +53,7 @@ class Exchange(Waiting):
         if head.method == "HEAD":
             body = b""
         self.answer = b"".join((_LINES[status], fields, length, head.echo, b"\r\n", body))
-        self.connection.answered(self)
+        connection.answered(self)
 
     def settle(self, part: Part) -> None:
         self.head.route.settle(self, part)

@@ -22,7 +22,7 @@ _LINGER = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Http1(asyncio.Protocol):
+class Http1:
     """One client."""
 
     def __init__(self, host: Host, heads: Heads) -> None:
@@ -88,8 +88,8 @@ class Http1(asyncio.Protocol):
         self._go_on()
 
     def last(self) -> bool:
-        """Whether the connection ends with the answer of the only open request."""
-        return self.host.draining and len(self._open) == 1
+        """Whether a single request is open, with whose answer a process that ends closes the connection."""
+        return len(self._open) == 1
 
     def answered(self, exchange: Exchange) -> None:
         """Write it, and those that waited for it, in order; out of turn, it waits."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from aiservice_predictor.transport.h2.frames import (
     DATA,
@@ -28,13 +27,13 @@ _MOST_PER_FRAME = 2**17
 """Bytes: larger frames gain nothing, and hold up other streams."""
 
 
-@dataclass(slots=True, eq=False)
 class _Left:
     """An answer that is not sent in full."""
 
-    stream: Stream
-    body: memoryview
-    trailers: bytes
+    __slots__ = ("body", "stream", "trailers")
+
+    def __init__(self, stream: Stream, body: memoryview, trailers: bytes) -> None:
+        self.stream, self.body, self.trailers = stream, body, trailers
 
 
 class Outgoing:

@@ -29,7 +29,7 @@ RESET_COSTS = 4.0
 """A stream that is opened and reset costs us the most."""
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """Whole frames in; what concerns streams is the subclass's."""
 
     def __init__(self, host: Host) -> None:

@@ -10,15 +10,20 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
     python3 -m venv /opt/build && /opt/build/bin/pip install -q "hatchling>=1.27"
 
 FROM build AS predictor-build
-COPY requirements/predictor.txt requirements/
+RUN command -v gcc >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends gcc libc6-dev; }
+COPY requirements/predictor.txt requirements/compile.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     /opt/build/bin/pip install -q --require-hashes --target /opt/site -r requirements/predictor.txt \
+    && /opt/build/bin/pip install -q --require-hashes -r requirements/compile.txt \
     && find /opt/site -name tests -type d -prune -exec rm -rf {} + && rm -rf /opt/site/onnxruntime/transformers /opt/site/onnxruntime/tools /opt/site/onnxruntime/capi/libonnxruntime.so*
 COPY pyproject.toml README.md LICENSE ./
+COPY scripts/compile.py scripts/hatch_build.py scripts/
 COPY operator operator
 COPY predictors predictors
 COPY pipelines pipelines
-RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
+# What is in the hot path is compiled against the very libraries that it will meet.
+RUN echo /opt/site > "$(/opt/build/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/site.pth" \
+    && HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 /opt/build/bin/pip install -q --no-deps --no-build-isolation --target /opt/site . \
     && rm -rf /opt/site/aiservice_pipeline && python3 -m compileall -q /opt/site \
     && find /opt/site -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' | xargs rm -f && rm -rf /opt/site/numpy/f2py
 

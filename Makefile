@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## A virtual environment in .venv with everything in it
 
@@ -33,7 +33,15 @@ fmt: setup ## Format the code
 crds: setup ## Write crds/, what the chart takes from operator/aiservice/api, and its README
 	@sh scripts/generate $(VENV)/bin .
 
-bench: setup ## Measure our server against others (docs/performance.md); ARGS=--quick for kserve alone
+compile: build/compiled/.made ## A compiled copy of the predictor in build/compiled, as its image holds it (needs gcc; a minute)
+
+build/compiled/.made: $(shell find predictors -name '*.py') operator/aiservice/api/bundle.py operator/aiservice/api/runtime.py scripts/compile.py | setup
+	@$(PY) scripts/compile.py build/compiled && touch $@
+
+test-compiled: setup compile ## The predictor's tests again, against the compiled copy
+	@AISERVICE_TEST_PREDICTORS=build/compiled $(PY) -m pytest -q -n 4 --dist worksteal tests/predictor $(ARGS)
+
+bench: setup compile ## Measure our server against others (docs/performance.md); ARGS=--quick for kserve alone
 	@$(PY) -m benchmarks.serving $(ARGS)
 
 bench-compare: setup ## Instructions a request, against revision REV
@@ -66,4 +74,4 @@ cluster-down: ## End that cluster
 clean: ## Remove what was built
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)
 
-.PHONY: help setup demo check test test-go fuzz fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean
+.PHONY: help setup demo check test test-go test-compiled compile fuzz fmt crds bench bench-compare bench-evidence lock chart cluster deploy test-cluster cluster-down clean

@@ -16,7 +16,7 @@ import orjson
 
 from . import load, overload, report
 from .payloads import Payload, heavy, make
-from .peers import OTHERS, ROOT, Peer, ours, running
+from .peers import OTHERS, ROOT, Peer, compiled, plain, running
 
 OUT = ROOT / "build" / "bench"
 CELLS = (("json1", 16), ("json32", 16), ("bin32", 16), ("grpc1", 16), ("grpc32", 16), ("json1", 1), ("json1", 64))
@@ -33,7 +33,7 @@ def main() -> None:
     if missing:
         sys.exit(f"needed: {', '.join(missing)}; on Debian: apt-get install wrk nghttp2-client util-linux")
     small, large = make(OUT), heavy(OUT)
-    peers = [ours(), *(p for p in OTHERS if p.name == "kserve" or not arguments.quick)]
+    peers = [compiled(), *(p for p in (plain(), *OTHERS) if p.name == "kserve" or not arguments.quick)]
     if arguments.only:
         peers = [p for p in peers if p.name in arguments.only.split(",")]
     rounds: Rounds = defaultdict(lambda: defaultdict(list))
@@ -53,7 +53,7 @@ def main() -> None:
         if arguments.minute and peer.name in ("aiservice", "kserve"):
             _minute(peer, *small, arguments.minute, rounds)
     if arguments.overload:
-        rounds["overload"] = overload.measure(ours(), OUT, arguments.overload)
+        rounds["overload"] = overload.measure(compiled(), OUT, arguments.overload)
     _write(rounds)
     print(report.document(rounds))
     print(report.ratios(rounds))

@@ -21,7 +21,7 @@ import httpx
 
 from . import load
 from .payloads import Payload, make
-from .peers import ROOT, Peer, ours, running
+from .peers import ROOT, Peer, plain, running
 
 CONNECTIONS = 16
 
@@ -39,7 +39,7 @@ def main() -> None:
         model, payloads = make(ROOT / "build" / "bench")
         unit, count = _counter()
         found = {
-            name: {kind: count(ours(path, name), model, payloads[kind], payloads["json1"], arguments.requests) for kind in kinds}
+            name: {kind: count(plain(path, name), model, payloads[kind], payloads["json1"], arguments.requests) for kind in kinds}
             for name, path in ((arguments.rev, Path(folder)), ("this folder", ROOT))
         }
     print(f"| {unit} a request | {' | '.join(kinds)} |\n|---|{'---|' * len(kinds)}")

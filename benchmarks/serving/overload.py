@@ -19,7 +19,7 @@ import orjson
 
 from . import load, report
 from .payloads import Payload, heavy, make, slow
-from .peers import ROOT, Peer, Running, ours, running
+from .peers import ROOT, Peer, Running, compiled, running
 
 TIMES = 3
 CELLS: tuple[tuple[Callable[[Path], tuple[Path, dict[str, Payload]]], str, int], ...] = (
@@ -98,4 +98,4 @@ def _outcomes(server: Running) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(report.overload(measure(ours(), ROOT / "build" / "bench", float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)))
+    print(report.overload(measure(compiled(), ROOT / "build" / "bench", float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,10 +42,22 @@ class Peer:
     python: str = sys.executable
 
 
-def ours(revision: Path = ROOT, name: str = "aiservice") -> Peer:
-    """The predictor of a checkout."""
+def compiled() -> Peer:
+    """The predictor as the image holds it. Ends the program where `make compile` was not run."""
+    folder = ROOT / "build" / "compiled"
+    if not any(folder.glob("*.so")):
+        sys.exit("needed: make compile")
+    return ours((folder, ROOT / "operator"), "aiservice")
+
+
+def plain(revision: Path = ROOT, name: str = "aiservice, plain Python") -> Peer:
+    """The predictor of a checkout, as it stands there."""
+    return ours((revision / "operator", revision / "predictors"), name)
+
+
+def ours(folders: Sequence[Path], name: str) -> Peer:
     env = {
-        "PYTHONPATH": os.pathsep.join(str(revision / room) for room in ("operator", "predictors")),
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
         "AISERVICE_MODEL_NAME": NAME,
         "AISERVICE_MODEL_DIR": "{model}",
         "AISERVICE_HOST": "127.0.0.1",

@@ -1,8 +1,9 @@
 """One predictor on N cores, with workers, with threads, with neither: `python -m benchmarks.serving.workers`.
 
 The load runs on the same cores, so requests a second say less than what a request costs: scaling is N x the CPU time of a request with one
-worker / that with N, all of the predictor's processes counted. It sees what workers lose (smaller batches, the parent, shared caches), not what
-idle cores lose. "Apart" is what the machine itself gives: as many predictors of one worker, each with its own load, at the same time.
+worker / that with N, all of the predictor's processes counted. One worker has a core to itself, while the load runs on the others; N share
+theirs with it. So the same is said against "apart" as well, which is what the machine itself gives: as many predictors of one worker, each
+with its own load, at the same time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from . import load
 from .payloads import NAME, Payload, make
-from .peers import ROOT, Running, ours, running
+from .peers import ROOT, Running, compiled, running
 
 OUT = ROOT / "build" / "bench"
 _SIZE = 64
@@ -58,7 +59,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for cell, model, payload, connections in cells:
             for name, settings in variants.items():
-                peer = replace(ours(), env=ours().env | settings)
+                peer = replace(compiled(), env=compiled().env | settings)
                 workers = cores if name.endswith("workers") else 1
                 predictors = cores if name.endswith("apart") else 1
                 with ExitStack() as stack, ThreadPoolExecutor() as pool:
@@ -73,13 +74,16 @@ def main() -> None:
 
 
 def _table(found: dict[tuple[str, str], list[load.Measured]], cores: int) -> Iterator[str]:
-    yield f"| load | predictor | requests/s | CPU us/request | p50 | memory | {cores} x CPU of one / its own |\n|---|---|---|---|---|---|---|"
+    yield f"| load | predictor | requests/s | CPU us/request | p50 | memory | {cores} x CPU of one / its own | of those apart |\n|{'---|' * 8}"
     for (cell, name), runs in found.items():
         cpu = median(r.cpu for r in runs)
-        scaling = cores * median(one.cpu / run.cpu for one, run in zip(found[cell, "one"], runs, strict=True))
+        alone, apart = (
+            cores * median(other.cpu / run.cpu for other, run in zip(found[cell, name], runs, strict=True))
+            for name in ("one", f"{cores} of them apart")
+        )
         yield (
             f"| {cell} | {name} | {median(r.requests for r in runs):,.0f} | {cpu * 1e6:,.1f} | {median(r.p50 for r in runs) * 1e3:.2f} ms "
-            f"| {max(r.memory for r in runs) / 2**20:.0f} MiB | {scaling:.2f} |"
+            f"| {max(r.memory for r in runs) / 2**20:.0f} MiB | {alone:.2f} | {apart:.2f} |"
         )
 
 

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
+
+if "AISERVICE_TEST_PREDICTORS" in os.environ:
+    sys.path.insert(0, os.path.abspath(os.environ["AISERVICE_TEST_PREDICTORS"]))
+    found = importlib.util.find_spec("aiservice_predictor.batcher")
+    if found is None or not str(found.origin).endswith(tuple(EXTENSION_SUFFIXES)):
+        raise RuntimeError(f"not compiled: {found}")
 
 from predictor import models
 from predictor.served import Served, serving

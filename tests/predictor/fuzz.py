@@ -1,4 +1,4 @@
-"""Damaged inputs for everything that reads bytes: bodies, HTTP/1, HTTP/2. `python tests/predictor/fuzz.py INPUTS [SEED]` runs many.
+"""Damaged inputs for everything that reads bytes: bodies, HTTP/1, HTTP/2. `PYTHONPATH=tests python tests/predictor/fuzz.py INPUTS [SEED]` runs many.
 
 Beside "no exception but the declared ones" each target has something to be compared with: remembered frames with the codec that reads in
 full, the reading of single bytes with the reading of all at once.
@@ -13,14 +13,16 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import orjson
 
 from aiservice.api.bundle import Decision, DecisionKind
+from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.codec import grpc as slow
 from aiservice_predictor.codec import rest, v1
 from aiservice_predictor.codec.grpc_raw import GrpcCodec
@@ -28,12 +30,16 @@ from aiservice_predictor.codec.numbers import Numbers
 from aiservice_predictor.codec.request import Part, Request
 from aiservice_predictor.codec.rest_codec import RestCodec
 from aiservice_predictor.codec.tensors import Spec, from_json
+from aiservice_predictor.dataplane import DataPlane
 from aiservice_predictor.failures import Failure
+from aiservice_predictor.load import load
 from aiservice_predictor.proto import messages
 from aiservice_predictor.signature import Signature
 from aiservice_predictor.transport.h2.connection import Http2
 from aiservice_predictor.transport.head import Heads
+from aiservice_predictor.transport.host import Host
 from aiservice_predictor.transport.http1 import Http1
+from predictor import models
 
 CORPUS = Path(__file__).with_name("corpus")
 SPECS = {"x": Spec("x", "FP32", (-1, 2))}
@@ -148,10 +154,17 @@ class _Route:
         pass
 
 
-def host() -> Any:
-    nothing: Any = lambda *_: None  # noqa: E731
-    calls = dict.fromkeys(("joined", "left", "watch", "unwatch", "hold", "release", "soon"), nothing)
-    return SimpleNamespace(max_body=4096, timeout=1.0, draining=False, receiving=0, **calls)
+@cache
+def host() -> Host:
+    """One for all connections, in an event loop that does not run."""
+
+    async def made() -> Host:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(models.classifier())
+            return Host(DataPlane(load(path), PredictorConfig(model_name="m", max_body=4096, timeout=1)))
+
+    return asyncio.new_event_loop().run_until_complete(made())
 
 
 def prepare(head: Any) -> None:
@@ -171,6 +184,7 @@ def talk(make: Callable[[Any], Any], data: bytes, cuts: list[int]) -> tuple[byte
                 connection._held = False
                 connection._resume()
             start = cut
+    connection.connection_lost(None)
     return transport.out, transport.closed
 
 
@@ -237,7 +251,7 @@ def run(target: str, inputs: int, seed: int) -> None:
             raise
 
 
-async def main() -> None:
+def main() -> None:
     inputs = int(sys.argv[1])
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     for target in TARGETS:
@@ -247,4 +261,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

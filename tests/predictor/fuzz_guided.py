@@ -6,7 +6,6 @@ atheris has wheels for Linux on x86_64 alone, so it is none of the project's dep
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -35,7 +34,6 @@ def guided(target: str, inputs: int, seed: int) -> None:
     found = OUT / target
     found.mkdir(parents=True, exist_ok=True)
     options = [f"-runs={inputs}", f"-max_len={MOST}", f"-seed={seed}", f"-artifact_prefix={OUT}/{target}-", "-verbosity=0"]
-    asyncio.set_event_loop(asyncio.new_event_loop())
     atheris.Setup([sys.argv[0], *options, f"{found}", f"{CORPUS / target}"], fuzz.TARGETS[target])
     atheris.Fuzz()
 
@@ -71,7 +69,7 @@ def _fetched() -> Path:
         command = [f"{home}/bin/pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:", f"atheris=={ATHERIS}"]
         if subprocess.run(command, check=False).returncode:
             sys.exit(
-                "atheris cannot be installed: it has wheels for Linux on x86_64; elsewhere run `python tests/predictor/fuzz.py INPUTS`"
+                "atheris cannot be installed: it has wheels for Linux on x86_64; elsewhere run `PYTHONPATH=tests python tests/predictor/fuzz.py INPUTS`"
             )
         (packages,) = (home / "lib").glob("python*/site-packages")
     return packages

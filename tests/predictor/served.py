@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
+PREDICTORS = Path(os.environ.get("AISERVICE_TEST_PREDICTORS", ROOT / "predictors")).resolve()
+"""Where the package lies that is tested: a compiled copy, perhaps (`make test-compiled`)."""
 TOKEN = "secret-token"
 PATIENCE = 30.0
 """Seconds until something must have happened; a healthy machine needs a tenth."""
@@ -68,7 +70,7 @@ def environment(path: Path, **config: object) -> dict[str, str]:
     } | config  # fmt: skip
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(str(ROOT / room) for room in ("operator", "predictors")),
+        "PYTHONPATH": os.pathsep.join((str(PREDICTORS), str(ROOT / "operator"))),
         **{f"AISERVICE_{name.upper()}": str(value) for name, value in values.items()},
     }
 

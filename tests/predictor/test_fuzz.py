@@ -130,5 +130,5 @@ def test_json_that_takes_far_more_memory_than_bytes() -> None:
 
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)
-async def test_damaged_bytes(target: str) -> None:
+def test_damaged_bytes(target: str) -> None:
     fuzz.run(target, 1500, seed=7)

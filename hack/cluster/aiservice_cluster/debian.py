@@ -84,8 +84,9 @@ def python(settings: Settings) -> str:
 
 
 def python_build(settings: Settings) -> str:
-    """The same with pip and venv: for a Dockerfile's first stage."""
-    return with_packages(settings, "python-build", python(settings), "python3-pip python3-venv")
+    """The same with pip, venv and a C compiler: for a Dockerfile's first stage."""
+    version = settings.versions["images"]["python"]
+    return with_packages(settings, "python-build", python(settings), f"python3-pip python3-venv gcc libc6-dev python{version}-dev")
 
 
 def build(tag: str, dockerfile: str, context: Path | None = None, *, packages: bool = False) -> None:

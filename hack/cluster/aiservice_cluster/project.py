@@ -62,7 +62,7 @@ def _held(node: str) -> dict[str, str]:
 
 
 def bases(settings: Settings) -> dict[str, str]:
-    """The Dockerfile's arguments BASE (has Python) and BUILD_BASE (has pip and venv as well)."""
+    """The Dockerfile's arguments BASE (has Python) and BUILD_BASE (has pip, venv and a C compiler as well)."""
     version = settings.versions["images"]["python"]
     if settings.images == "pull":
         slim = f"python:{version}-slim-{settings.versions['debian']['suite']}"

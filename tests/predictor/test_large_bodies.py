@@ -16,7 +16,10 @@ import pytest
 import trustme
 
 from aiservice_predictor.codec.tensors import Array
+from aiservice_predictor.proto import messages
+from aiservice_predictor.transport.h2 import frames as f
 from predictor import models
+from predictor.h2client import Peer, grpc_message, head
 from predictor.served import PATIENCE, Served, serving
 from predictor.wire import Answer, Raw
 
@@ -146,3 +149,64 @@ def test_what_is_on_its_way_is_bounded_and_the_rest_refused(tmp_path: Path) -> N
             one.sock.close()
         with Raw(served) as raw:
             right(raw.send(request(large)).answer(), large)
+
+
+def message(sent: Array) -> bytes:
+    request = messages.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="FP32", shape=sent.shape)
+    request.raw_input_contents.append(sent.tobytes())
+    return grpc_message(request.SerializeToString())
+
+
+def frames(id: int, data: bytes, draw: np.random.Generator) -> Iterator[bytes]:
+    """HEADERS, then DATA of any sizes, some of them padded, several alike in a row, some empty."""
+    yield f.frame(f.HEADERS, f.END_HEADERS, id, head())
+    at = 0
+    while at < len(data):
+        size = int(draw.choice([0, 1, 4, 5, 100, 5000, f.FRAME, f.FRAME]))
+        for _ in range(int(draw.integers(1, 6))):
+            piece = data[at : at + size]
+            at += len(piece)
+            padded = size < f.FRAME and draw.random() < 0.3
+            yield f.frame(f.DATA, f.PADDED, id, b"\2" + piece + b"\0\0") if padded else f.frame(f.DATA, 0, id, piece)
+    yield f.frame(f.DATA, f.END_STREAM, id)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_grpc_messages_in_any_frames_and_pieces(served: Served, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    with Peer(served, {f.INITIAL_WINDOW_SIZE: 2**24}) as peer:
+        peer.send(f.window_update(0, 2**24))
+        for turn in range(3):
+            sent = {
+                turn * 4 + id: values(seed * 10 + turn + id, int(rows))
+                for id, rows in ((1, draw.integers(6, 50)), (3, draw.integers(1, 50)))
+            }
+            streams = [frames(id, message(v), draw) for id, v in sent.items()]
+            mixed = b"".join(next(streams[0]) + next(streams[1]) for _ in range(1))
+            while streams:
+                stream = streams[int(draw.integers(len(streams)))]
+                for _ in range(int(draw.integers(1, 9))):
+                    frame = next(stream, None)
+                    if frame is None:
+                        streams.remove(stream)
+                        break
+                    mixed += frame
+            for piece in pieces(mixed, seed):
+                peer.send(piece)
+            answers = peer.answers(2)
+            for id, expected in sent.items():
+                answer = messages.ModelInferResponse.FromString(answers[id][5:])
+                assert answer.raw_output_contents[0] == expected.tobytes()
+
+
+@pytest.mark.parametrize("wrong", [-70_000, -1, 1, 70_000, 2**31])
+def test_a_large_message_with_another_size_than_it_says(served: Served, wrong: int) -> None:
+    data = message(values(7, 30))
+    said = (len(data) - 5 + wrong).to_bytes(4, "big")
+    with Peer(served) as peer:
+        peer.send(b"".join(frames(1, data[:1] + said + data[5:], np.random.default_rng(0))))
+        block = peer.until(f.HEADERS)[2]
+        assert b"exactly one message" in block, block
+        peer.send(b"".join(frames(3, message(values(8, 1)), np.random.default_rng(0))))
+        assert len(peer.answers(1)[3]) > ROW * 4

@@ -52,13 +52,14 @@ class Stream(Waiting):
         """So many bytes more of the request."""
         start, end = self.size, self.size + size
         self.size = end
-        if not start and size > _PREFIX:
+        if not start and size >= _PREFIX:
             self._make_room(first(payload, _PREFIX))
         space = self._room
         if space is None:
             self._parts.append(plain(payload))
         elif end <= len(space):
-            space[start:end].reshape(-1, size if isinstance(payload, bytes) else payload.shape[1])[:] = array(payload)
+            rows = array(payload)
+            space[start:end].reshape(rows.shape)[:] = rows
         else:
             self._parts, self._room = [space[:start].tobytes(), plain(payload)], None
 

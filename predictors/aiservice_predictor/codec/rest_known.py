@@ -55,6 +55,8 @@ class Reader:
         self._seen: set[bytes] = set()
         """Frames that came once."""
         self._json: dict[bytes, _Known] = {}
+        self._around: tuple[bytes, bytes, _Known] | None = None
+        """What stood before and behind the data of the last body without an id: most often, the next one's as well."""
         self._binary: dict[bytes, _Known] = {}
 
     def decode(self, body: Data, json_size: int | None) -> RestRequest:
@@ -64,28 +66,41 @@ class Reader:
         return self._from_json(bytes(body))
 
     def _from_json(self, body: bytes) -> RestRequest:
+        around = self._around
+        if around is not None:
+            before, after, known = around
+            if body.startswith(before) and body.endswith(after) and len(body) > len(before) + len(after):
+                request = self._fill(known, body[len(before) : len(body) - len(after)], "", len(body))
+                if request is not None:
+                    return request
         found = _DATA.search(body) if len(body) <= SMALL else None
         if found is None:
             return decode(self._signature, self._max_rows, body)
         start = found.end() - 1
         close = b"]]" if body[start + 1 : start + 2] == b"[" else b"]"
         end = body.find(close, start) + len(close)
-        frame, id = _without_id(body[:start] + _GAP + body[end:])
-        known = self._json.get(frame)
-        if known is None or end <= start:
+        before, after = body[:start], body[end:]
+        frame, id = _without_id(before + _GAP + after)
+        known_frame = self._json.get(frame)
+        if known_frame is None or end <= start:
             request = decode(self._signature, self._max_rows, body)
             if self._again(frame) and self._fits(frame, data=True) and len(request.inputs) == 1:
                 _remember(self._json, frame, self._known(request))
             return request
-        text = body[start:end]
+        if not id:
+            self._around = before, after, known_frame
+        return self._fill(known_frame, body[start:end], id, len(body)) or decode(self._signature, self._max_rows, body)
+
+    def _fill(self, known: _Known, text: bytes, id: str, size: int) -> RestRequest | None:
+        """None where the text is not one JSON value. Raises Invalid."""
         ((spec, shape, _),) = known.inputs
-        array = self._numbers.read(spec, shape, text) if SHORTEST <= len(text) <= LONGEST else None
+        array = self._numbers.read(spec, shape, text) if SHORTEST <= len(text) <= LONGEST and text.startswith(b"[") else None
         if array is None:
             try:
                 array = _array(known, spec, shape, orjson.loads(text))
             except orjson.JSONDecodeError:
-                return decode(self._signature, self._max_rows, body)
-        return _like(known.request, {spec.name: array}, id, len(body))
+                return None
+        return _like(known.request, {spec.name: array}, id, size)
 
     def _from_binary(self, body: Data, json_size: int) -> RestRequest:
         frame, id = _without_id(bytes(body[:json_size]))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 import orjson
 
@@ -67,12 +68,16 @@ def _measure(peer: Peer, cells: Cells, model: Path, payloads: dict[str, Payload]
             rounds[peer.name][report.START].append({"requests": 1 / server.ready, "memory": server.idle})
         for kind, connections in cells:
             payload = payloads[kind]
+            beside = [_limit(model, "1")["1"]] if kind.endswith("-conv") else []
             for length in (_WARM_UP, seconds):
                 if kind.startswith("grpc"):
                     found = load.grpc(server.grpc, payload, connections, length, server.process, OUT / "h2load.log")
                 else:
                     found = load.rest(server.url, payload, connections, length, server.process)
-            rounds[peer.name][f"{kind}, {connections} connections"].append(found.wire())
+            if beside:
+                beside.append(_limit(model, "1")["1"])
+            wire = found.wire() | ({report.LIMIT: fmean(beside)} if beside else {})
+            rounds[peer.name][f"{kind}, {connections} connections"].append(wire)
             print(f"{peer.name} {kind} c{connections}: {found.requests:,.0f}/s", file=sys.stderr, flush=True)
 
 

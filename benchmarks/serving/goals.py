@@ -8,11 +8,11 @@ from pathlib import Path
 import orjson
 
 from . import report
-from .peers import ROOT
+from .peers import ROOT, plain
 from .report import LIMIT, MINUTE, START, Rounds, by_cpu, medians, ratio
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-OURS, REFERENCE, RIVAL = "aiservice", "kserve", "mosec"
+OURS, PLAIN, REFERENCE, RIVAL = "aiservice", plain().name, "kserve", "mosec"
 
 
 def table(rounds: Rounds) -> str:
@@ -39,7 +39,7 @@ def _against(rounds: Rounds, load: str, limit: str, other: str | None = None) ->
     times, share = ratio(rounds, load, OURS, REFERENCE, other), ratio(rounds, load, OURS, LIMIT, limit)
     parts = [_times(times, by_cpu(rounds, load, OURS, REFERENCE, other), REFERENCE), f"{share:.0%} of in-process" if share else ""]
     for server in rounds:
-        if server not in (OURS, REFERENCE, LIMIT, "overload"):
+        if server not in (OURS, PLAIN, REFERENCE, LIMIT, "overload"):
             parts.append(_times(ratio(rounds, load, OURS, server), by_cpu(rounds, load, OURS, server), server))
     return ", ".join(p for p in parts if p) or "not measured"
 
@@ -57,7 +57,9 @@ def _latency(found: Mapping[str, Mapping[str, Mapping[str, float]]], load: str, 
 
 def _overload(loads: Mapping[str, list[dict[str, float]]]) -> str:
     seen = [f"{load.partition(',')[0]} {runs[0]['goodput']:.0%}" for load, runs in loads.items()]
-    return "answered, of capacity: " + ", ".join(seen) if seen else "not measured"
+    refused = [runs[0]["p99"] for runs in loads.values() if runs[0]["p99"]]
+    within = f"; refused within {max(refused) * 1e3:.1f} ms (p99)" if refused else ""
+    return f"answered, of capacity: {', '.join(seen)}{within}" if seen else "not measured"
 
 
 def _of(found: Mapping[str, Mapping[str, Mapping[str, float]]], load: str, text: Callable[[Mapping[str, float]], str]) -> str:

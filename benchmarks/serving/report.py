@@ -24,11 +24,11 @@ def medians(rounds: Rounds) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def ratio(rounds: Rounds, load: str, server: str, reference: str, other: str | None = None) -> float | None:
-    """Median over rounds of requests a second against the reference's in the same round."""
+    """Median over rounds of requests a second against the reference's in the same round, or beside the very run where that was measured."""
     mine, theirs = rounds.get(server, {}).get(load), rounds.get(reference, {}).get(other or load)
     if not mine or not theirs:
         return None
-    return median(a["requests"] / b["requests"] for a, b in zip(mine, theirs, strict=False))
+    return median(a["requests"] / (a.get(reference) or b["requests"]) for a, b in zip(mine, theirs, strict=False))
 
 
 def by_cpu(rounds: Rounds, load: str, server: str, reference: str, other: str | None = None) -> float | None:

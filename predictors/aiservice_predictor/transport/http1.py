@@ -275,7 +275,7 @@ class Http1:
         """Nothing more is written. What the client still sends is dropped for a while, or its answer might be lost to a reset."""
         self._over = True
         self._rest = b""
-        self.body = None
+        self._abandon()
         self._open.clear()
         if self._eof or not self._transport.can_write_eof():
             self._transport.close()

@@ -1,0 +1,111 @@
+"""Requests that meet a full queue, or a connection that ends, without sockets: what comes when is said by the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiservice.api.runtime import PredictorConfig
+from aiservice_predictor.codec.tensors import Tensors
+from aiservice_predictor.dataplane import DataPlane
+from aiservice_predictor.load import load
+from aiservice_predictor.shared import Own
+from aiservice_predictor.transport import infer
+from aiservice_predictor.transport.head import Heads
+from aiservice_predictor.transport.host import Host
+from aiservice_predictor.transport.http1 import Http1
+from aiservice_predictor.transport.routes import Routes
+from local.machine import until
+from predictor import models
+
+JSON = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}'
+POST = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n"
+
+
+class Nobody:
+    """A transport whose other side is not looked at."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+
+def post(more: bytes = b"") -> bytes:
+    return POST % (more, len(JSON)) + JSON
+
+
+def connected(connection: Any) -> Any:
+    connection.connection_made(Nobody())
+    return connection
+
+
+class Served:
+    """A model that is always called in the thread, with one place in its queue. Its calls end once it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        loaded, self._let_go = load(path), threading.Event()
+
+        def held(inputs: Tensors) -> Tensors:
+            assert self._let_go.wait(60)
+            return loaded.model.run(inputs)
+
+        self.plane = DataPlane(loaded, PredictorConfig(model_name="m", queue=1))
+        self.plane._batcher._calls.run = held
+        self.host = Host(self.plane)
+        self._heads = Heads(Routes(self.plane, infer.routes(self.plane), Own(self.plane)).prepare)
+
+    def http1(self) -> Any:
+        return connected(Http1(self.host, self._heads))
+
+    async def called(self) -> None:
+        """Return once the model is called, in the thread."""
+        await until(lambda: self.plane._batcher._call is not None, "not called")
+
+    def through(self) -> None:
+        """Let it go, and return once the thread is through with it; no turn of the event loop passes."""
+        self._let_go.set()
+        call = self.plane._batcher._call
+        assert call
+        call.result(60)
+
+    async def counted(self) -> dict[str, int]:
+        """Outcome -> requests, once all are answered."""
+        await until(lambda: self.plane.open == 0, "not answered")
+        return {outcome: n for (_, outcome), n in self.plane.metrics.requests.items() if n}
+
+    def close(self) -> None:
+        self.host.close()
+        self.plane.close()
+
+
+@pytest.fixture
+def path(onnx: Callable[[bytes], Path]) -> Path:
+    return onnx(models.slow(4))
+
+
+async def test_a_body_on_its_way_leaves_nothing_where_an_answer_before_it_ends_the_connection(path: Path) -> None:
+    served = Served(path)
+    connection = served.http1()
+    refused = b"expect: 100-continue\r\ncontent-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    connection.data_received(post() + post().partition(b"content-length")[0] + refused + post()[:-5])
+    assert served.host.receiving == 1
+    await served.called()
+    served.through()
+    assert await served.counted() == {"ok": 1, "client_error": 2}
+    assert (served.host.receiving, served.host._held) == (0, 0)
+    served.close()

@@ -82,10 +82,13 @@ class Batcher:
         self._alarm_at = _NEVER
 
     def full(self) -> Overloaded | None:
-        """The failure of whatever is entered now: to be asked before work is put into a request."""
+        """The failure of whatever is entered now, once what the thread has done is taken in: to be asked before work is put into a request."""
         line, limits = self._line, self._limits
         if self._closed:
             return _ending()
+        if len(line.items) < limits.queue and line.holds < limits.queue_bytes:
+            return None
+        self._collect()
         if len(line.items) >= limits.queue:
             return self._too_many
         return self._too_large if line.holds >= limits.queue_bytes else None
@@ -104,10 +107,7 @@ class Batcher:
         """
         full = self.full()
         if full is not None:
-            if self._collect():
-                full = self.full()
-            if full is not None:
-                raise full.with_traceback(None)
+            raise full.with_traceback(None)
         if seconds <= 0:
             raise _late(seconds)
         now, line = perf_counter(), self._line
@@ -125,16 +125,13 @@ class Batcher:
         elif not self._scheduled:
             self._schedule()
 
-    def _collect(self) -> bool:
+    def _collect(self) -> None:
         """Take in what the thread has done, and make the next call: the event loop may be long in coming to it, for with more than a
-        thousand busy sockets libuv looks at nothing else for half a second. False: the call still runs."""
+        thousand busy sockets libuv looks at nothing else for half a second."""
         call = self._call
-        if call is not None:
-            if not call.done():
-                return False
+        if call is not None and call.done():
             self._done(call)
         self._pump()
-        return True
 
     def withdraw(self, item: Waiting) -> None:
         """Nobody waits for it any more: it leaves the queue, or its answer is dropped."""

@@ -173,6 +173,8 @@ class Http1:
         head = exchange.head
         self._watch(self.host.timeout)
         refusal = head.refusal or head.route.refuses()
+        if self.body is not body:
+            return b""  # asking took in an answer that ends the connection
         if refusal is not None:
             self._drop(body, refusal)
         elif head.length > self.host.max_body:

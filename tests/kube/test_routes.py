@@ -135,7 +135,7 @@ def test_no_backend_comes_or_goes_with_much_weight_and_the_wanted_route_is_reach
 
 def share(of: dict[str, Any], name: str) -> float:
     refs = {ref["name"]: ref["weight"] for ref in of["spec"]["rules"][0]["backendRefs"]}
-    return refs.get(name, 0) / sum(refs.values())
+    return float(refs.get(name, 0) / sum(refs.values()))
 
 
 def gone_or_new(before: dict[str, Any], after: dict[str, Any]) -> set[str]:

@@ -10,11 +10,7 @@ Whoever waits is called back, at once and in the event loop: no task and no futu
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 import traceback
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter, thread_time
 
@@ -23,6 +19,7 @@ from aiservice_predictor.codec.tensors import Tensors
 from aiservice_predictor.failures import Failure, Late, Overloaded
 from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.pace import QUICK, Pace
+from aiservice_predictor.thread import Call, ModelThread
 from aiservice_predictor.waiting import Line, Waiting
 
 _PATIENCE = 0.5
@@ -30,8 +27,6 @@ _PATIENCE = 0.5
 would be taken when its time is nearly over, and be answered too late."""
 _LARGE = 2**17
 """Bytes of a request from which on stacking costs more than it saves: larger ones are taken together, but called one by one."""
-_NICE, _LOWEST = 3, 19
-"""How much lower the priority of the thread is, and the lowest there is."""
 _NEVER = float("inf")
 
 
@@ -66,17 +61,17 @@ class Batcher:
     def __init__(self, run: Run, limits: Limits, metrics: Metrics, pace: Pace | None = None) -> None:
         self._limits, self._metrics = limits, metrics
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(1, "model", _give_way)
         self._too_many = Overloaded(f"{limits.queue} requests wait already; try again in a second")
         self._too_large = Overloaded(f"requests of {limits.queue_bytes} bytes wait already; try again in a second")
         self._line = Line()
         self._running: list[Waiting] = []
-        self._call: Future[tuple[list[Result], float]] | None = None
+        self._call: Call | None = None
         """That of those that run, in the thread."""
         self._since = 0.0
         self._scheduled = False
         self._closed = False
         self._calls = Calls(run, limits.by_row)
+        self._worker = ModelThread(self._calls, self._told)
         self._pace = pace or Pace(limits.max_rows, limits.inline, limits.stretch)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
@@ -129,7 +124,7 @@ class Batcher:
         """Take in what the thread has done, and make the next call: the event loop may be long in coming to it, for with more than a
         thousand busy sockets libuv looks at nothing else for half a second."""
         call = self._call
-        if call is not None and call.done():
+        if call is not None and call.done:
             self._done(call)
         self._pump()
 
@@ -156,7 +151,7 @@ class Batcher:
         self._line.clear()
         for item in waiting:
             _give(item, _ending())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
 
     def _wake_at(self, due: float) -> None:
         """Look for those whose time is over then, at the latest."""
@@ -222,8 +217,13 @@ class Batcher:
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._line.items)))
-        self._call = self._pool.submit(self._calls.execute, batch, apart, self._pace.clock)
-        self._call.add_done_callback(lambda call: self._closed or self._loop.call_soon_threadsafe(self._done, call))
+        self._call = Call(batch, apart, self._pace.clock)
+        self._worker.make(self._call)
+
+    def _told(self, call: Call) -> None:
+        """In the thread."""
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._done, call)
 
     def _take(self) -> list[Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
@@ -241,14 +241,14 @@ class Batcher:
             batch.append(line.popleft())
         return batch
 
-    def _done(self, call: Future[tuple[list[Result], float]]) -> None:
+    def _done(self, call: Call) -> None:
         """The thread is through with it; once."""
         if call is not self._call:
             return
-        batch, self._running, self._call = self._running, [], None
+        self._running, self._call = [], None
         if self._closed:
             return
-        self._settle(batch, sum(item.rows for item in batch), *call.result())
+        self._settle(call.batch, sum(item.rows for item in call.batch), call.results, call.seconds)
         if self._line.items:
             self._schedule()
 
@@ -256,14 +256,6 @@ class Batcher:
         self._pace.learn(rows, seconds)
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
-
-
-def _give_way() -> None:
-    """Where a call and the event loop share a core, whoever is refused, or asks whether we are healthy, does not wait for a time slice of the
-    call: 5 ms in one of a hundred cases. Linux alone has priorities of threads."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, min(_LOWEST, os.getpriority(os.PRIO_PROCESS, thread) + _NICE))
 
 
 def _give(item: Waiting, result: Result) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,14 @@ class Doubler:
         if (inputs["x"] < 0).any():
             raise ModelFailed("negative")
         return {"y": inputs["x"] * 2}
+
+
+def no_turn_until_done(batcher: Batcher) -> None:
+    """Block the event loop until the thread is through with its call."""
+    call = batcher._call
+    assert call
+    while not call.done:
+        time.sleep(0.001)
 
 
 async def answers(batcher: Batcher, requests: list[list[int]]) -> list[Any]:
@@ -281,6 +290,19 @@ async def test_a_fault_that_nobody_foresaw_is_the_models_failure() -> None:
     batcher.close()
 
 
+async def test_whatever_ends_a_call_in_the_thread_is_an_answer_and_the_next_one_is_made() -> None:
+    def run(inputs: Tensors) -> Tensors:
+        if inputs["x"][0] == 0:
+            raise GeneratorExit("odd")
+        return inputs
+
+    batcher = Batcher(run, Limits(max_rows=1, inline=False), Metrics())
+    with pytest.raises(ModelFailed, match="GeneratorExit"):
+        await submit(batcher, request(0), 1, 5)
+    assert (await submit(batcher, request(1), 1, 5))["x"].tolist() == [1]
+    batcher.close()
+
+
 async def test_what_the_thread_has_done_is_taken_in_before_anybody_is_refused() -> None:
     """Without a turn of the event loop in between, which may be long in coming under load."""
     model = Doubler(held=True)
@@ -293,8 +315,7 @@ async def test_what_the_thread_has_done_is_taken_in_before_anybody_is_refused() 
     with pytest.raises(Overloaded):
         batcher.enter(Caller(), request(9), 1, 60)
     model.let_go.set()
-    assert batcher._call
-    batcher._call.result(60)
+    no_turn_until_done(batcher)
     batcher.enter(callers[3], request(3), 1, 60)
     assert [(await c.answer)["y"].tolist() for c in callers] == [[0], [2], [4], [6]]
     batcher.close()

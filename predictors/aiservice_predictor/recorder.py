@@ -17,7 +17,7 @@ import numpy as np
 from aiservice.api.bundle import Decision
 from aiservice_predictor import decision as decisions
 from aiservice_predictor.codec.tensors import Array, Tensors
-from aiservice_predictor.record import held, pack
+from aiservice_predictor.record import pack
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
 from aiservice_predictor.thinning import Thinning
 
@@ -27,9 +27,9 @@ _OUTPUTS = 2**22
 """Bytes of decision outputs that wait at most."""
 GROWTH = 12
 """Bytes that inputs take at most for each byte of their message: one-letter texts, eight-byte numbers of one digit."""
-PENDING = 4
-"""The share of all bytes that may wait: one in so many. A call of a large model leaves nothing of ours in the caches, so that reading
-decisions costs as much for one answer as for twenty."""
+_SHARE, _WAITING = 4, 2**23
+"""Of all bytes one in so many may wait, and no more than these. A call of a large model leaves nothing of ours in the caches, so that
+reading decisions costs as much for one answer as for twenty; but more bytes than these fit into no cache either."""
 _ANSWER = 1024
 """Bytes that an answer takes while it waits, beside its inputs."""
 _SMALL = 2**16
@@ -45,6 +45,11 @@ _Answer: TypeAlias = tuple[str, float, Tensors, Array, bool, int]
 _NONE: Tensors = {}
 
 
+def waiting(limit: int) -> int:
+    """Of so many bytes in all, those that requests may hold whose decisions are not read yet."""
+    return min(limit // _SHARE, _WAITING)
+
+
 class Recorder:
     """What was asked and decided since the start."""
 
@@ -52,10 +57,10 @@ class Recorder:
         """`reservoir`: where requests are kept, if not here; `workers`: how many record for the same predictor."""
         self.run = uuid4().hex
         self.decision = decision
-        self._pending_limit = limit // PENDING // workers
-        self.reservoir = Reservoir(limit - self._pending_limit) if reservoir is None else reservoir
+        self._pending_limit = waiting(limit) // workers
+        self.reservoir = Reservoir(limit - waiting(limit)) if reservoir is None else reservoir
         self._records = limit > 0
-        self._thinning = Thinning(limit - limit // PENDING, workers=workers)
+        self._thinning = Thinning(limit - waiting(limit), workers=workers)
         self._gap = 0
         """Requests that are not drawn before the next one."""
         self._pending: list[_Answer] = []
@@ -152,6 +157,11 @@ class Recorder:
 
 def _bytes(inputs: Tensors, message: int) -> int:
     """That the inputs of a message hold, at most."""
-    if message < _SMALL or any(a.dtype == object for a in inputs.values()):
+    if message < _SMALL:
         return message * GROWTH
-    return held(inputs)
+    total = message
+    for array in inputs.values():
+        if array.dtype.hasobject:
+            return message * GROWTH
+        total += array.nbytes
+    return total

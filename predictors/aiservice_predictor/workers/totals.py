@@ -10,7 +10,7 @@ from aiservice.api.runtime import PredictorConfig
 from aiservice_predictor.load import Loaded
 from aiservice_predictor.metrics import Exposition, Metrics
 from aiservice_predictor.record import Record
-from aiservice_predictor.recorder import PENDING
+from aiservice_predictor.recorder import waiting
 from aiservice_predictor.reservoir import MAX_STRATA, OTHER, Reservoir
 from aiservice_predictor.workers.child import Told
 
@@ -25,7 +25,7 @@ class Totals:
 
     def __init__(self, loaded: Loaded, config: PredictorConfig) -> None:
         self.run = uuid4().hex
-        self.reservoir = Reservoir(config.reservoir_bytes - config.reservoir_bytes // PENDING)  # the rest waits in the workers
+        self.reservoir = Reservoir(config.reservoir_bytes - waiting(config.reservoir_bytes))  # the rest waits in the workers
         self._info = {"name": config.model_name, "revision": config.revision, "digest": loaded.digest}
         self._metrics = Metrics()
         self._seen: Counter[str] = Counter()

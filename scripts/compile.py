@@ -19,11 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "aiservice_predictor"
 HOT = (
-    "batcher", "calls", "dataplane", "decision", "metrics", "pace", "recorder", "thinning", "waiting",
+    "batcher", "calls", "dataplane", "decision", "metrics", "pace", "recorder", "thinning", "thread", "waiting",
     "codec.grpc", "codec.grpc_raw", "codec.json_out", "codec.numbers", "codec.request", "codec.rest", "codec.rest_codec", "codec.rest_known",
     "codec.tensors", "codec.v1",
     "transport.body", "transport.chunked", "transport.exchange", "transport.grpc", "transport.head", "transport.host", "transport.http1",
-    "transport.infer", "transport.routes",
+    "transport.incoming", "transport.infer", "transport.routes",
     "transport.h2.connection", "transport.h2.frames", "transport.h2.heads", "transport.h2.hpack_in", "transport.h2.hpack_out",
     "transport.h2.outgoing", "transport.h2.stream", "transport.h2.wire",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aiservice_predictor.load import load
 from aiservice_predictor.proto import messages
 from aiservice_predictor.shared import Own
 from aiservice_predictor.transport import infer
+from aiservice_predictor.transport.buffered import BufferedHttp2
 from aiservice_predictor.transport.grpc import Methods
 from aiservice_predictor.transport.h2 import frames as f
 from aiservice_predictor.transport.h2.connection import Http2
@@ -35,7 +37,18 @@ class Nobody:
     """A transport whose other side is not looked at."""
 
     def __init__(self) -> None:
-        self.ended = False
+        self.ended, self.reads = False, True
+        self.protocol: object = None
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def set_protocol(self, protocol: object) -> None:
+        assert not self.reads
+        self.protocol = protocol
 
     def write(self, data: bytes) -> None:
         assert not self.ended
@@ -99,7 +112,8 @@ class Served:
         self._let_go.set()
         call = self.plane._batcher._call
         assert call
-        call.result(60)
+        while not call.done:
+            time.sleep(0.001)
 
     async def counted(self) -> dict[str, int]:
         """Outcome -> requests, once all are answered."""
@@ -165,4 +179,20 @@ async def test_an_answer_that_is_taken_in_may_end_the_connection_that_asks(path:
     assert first._transport.ended
     assert await served.counted() == {"ok": 2, "rejected": 1, "client_error": 1}
     assert (served.host.receiving, served.host._held) == (0, 0)
+    served.close()
+
+
+async def test_whoever_does_not_take_its_answers_is_not_read_on_for_a_large_message(path: Path) -> None:
+    served = Served(path)
+    connection = served.grpc()
+    transport, part = connection._transport, f.frame(f.DATA, 0, 1, h2client.grpc_message(bytes(2**17))[: f.FRAME])
+    connection.pause_writing()
+    connection.data_received(f.frame(f.HEADERS, f.END_HEADERS, 1, h2client.head()) + part)
+    assert (transport.reads, transport.protocol) == (False, None)
+    connection.resume_writing()
+    assert (transport.reads, transport.protocol) == (True, None)
+    connection.data_received(part)
+    assert transport.reads
+    assert isinstance(transport.protocol, BufferedHttp2)
+    connection.connection_lost(None)
     served.close()

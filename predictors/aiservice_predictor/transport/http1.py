@@ -10,10 +10,11 @@ import orjson
 
 from aiservice_predictor.failures import Failure, TooSlow
 from aiservice_predictor.transport.body import too_large
+from aiservice_predictor.transport.buffered import BufferedHttp1
 from aiservice_predictor.transport.exchange import JSON, Exchange
 from aiservice_predictor.transport.head import MAX_HEAD, BadHead, Head, Heads
 from aiservice_predictor.transport.host import Host
-from aiservice_predictor.transport.incoming import Direct, Incoming
+from aiservice_predictor.transport.incoming import Incoming
 
 MAX_OPEN = 64
 """Requests of one connection that are not answered yet; more are left in the socket."""
@@ -231,9 +232,7 @@ class Http1:
     def _be_direct(self) -> None:
         if not self._direct:
             self._direct = True
-            self._transport.pause_reading()  # which kind of protocol it has, a transport looks at when it begins to read
-            self._transport.set_protocol(Direct(self))
-            self._transport.resume_reading()
+            BufferedHttp1(self).take_place(self._transport)
 
     def _abandon(self) -> None:
         """The rest of a body will never come."""

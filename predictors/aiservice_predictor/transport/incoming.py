@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
-
 from aiservice_predictor.codec.request import Data
 from aiservice_predictor.failures import Failure
 from aiservice_predictor.transport.body import room, too_large
 from aiservice_predictor.transport.chunked import Chunked
 from aiservice_predictor.transport.exchange import Exchange
 from aiservice_predictor.transport.host import Host
-
-if TYPE_CHECKING:
-    from aiservice_predictor.transport.http1 import Http1
-
-_NEXT = 2**14
-"""Bytes that are read where a head is expected."""
-_SCRATCH = memoryview(bytearray(2**18))
-"""Of all connections: what is read is copied at once."""
 
 
 class Incoming:
@@ -86,38 +75,3 @@ class Incoming:
         found = b"".join(self._parts) if self.view is None else self.view
         self.release()
         return found
-
-
-class Direct(asyncio.BufferedProtocol):
-    """Takes a connection's place once it sends large bodies: they are received where they will be read, and hardly more than the head of
-    the next one before it is known how large that is."""
-
-    def __init__(self, connection: Http1) -> None:
-        self._connection = connection
-        self._view: memoryview | None = None
-        """Where the next bytes of a body go."""
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        body = self._connection.body
-        self._view = None if body is None else body.view
-        if body is None:
-            return _SCRATCH[:_NEXT]
-        return _SCRATCH if body.view is None else body.view[body.size :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._view is None:
-            self._connection.data_received(bytes(_SCRATCH[:nbytes]))
-        else:
-            self._connection.arrived(nbytes)
-
-    def eof_received(self) -> bool:
-        return self._connection.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._connection.resume_writing()

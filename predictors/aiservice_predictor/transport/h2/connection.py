@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from aiservice_predictor.failures import Failure, TooSlow
+from aiservice_predictor.transport.buffered import BufferedHttp2
 from aiservice_predictor.transport.h2 import frames as f
 from aiservice_predictor.transport.h2.frames import ConnectionFault, StreamFault
 from aiservice_predictor.transport.h2.heads import Head, Heads
@@ -31,6 +32,7 @@ class Http2(Wire):
         self._partial: dict[Stream, None] = {}
         """Requests whose rest is on its way, oldest first."""
         self._receivable = CONNECTION_WINDOW
+        self._direct = False
         self._over = False
         """No further stream is taken."""
         self._told = False
@@ -41,6 +43,9 @@ class Http2(Wire):
         for id in tuple(self._streams):
             self.cancelled(id, ours=False)
         self.host.left(self)
+
+    def eof_received(self) -> bool:
+        return False
 
     def pause_writing(self) -> None:
         self._out.writable = False
@@ -146,8 +151,8 @@ class Http2(Wire):
         else:
             self._part(stream, payload, length)
 
-    def _read(self, data: bytes, at: int) -> None:
-        super()._read(data, at)
+    def _read(self, data: f.Buffer, at: int, size: int) -> None:
+        super()._read(data, at, size)
         if self._fresh:
             for stream in self._fresh:
                 if not stream.ended and stream.id in self._streams:
@@ -161,9 +166,6 @@ class Http2(Wire):
         """DATA that is not the last."""
         if not size:
             self.spend(1)
-        if stream.receivable <= STREAM_WINDOW // 2:
-            self._transport.write(f.window_update(stream.id, STREAM_WINDOW - stream.receivable))
-            stream.receivable = STREAM_WINDOW
         route = stream.head.route
         refusal = route.too_large(stream.size + size) or (None if stream.size else route.refuses()) or self.host.hold(size)
         if refusal is not None:
@@ -171,6 +173,13 @@ class Http2(Wire):
             return
         stream.held += size
         stream.take(payload, size)
+        rest = stream.expects()
+        if stream.receivable <= STREAM_WINDOW // 2 and (rest is None or rest >= stream.receivable):
+            self._transport.write(f.window_update(stream.id, STREAM_WINDOW - stream.receivable))
+            stream.receivable = STREAM_WINDOW
+        if rest is not None and not self._direct and self._out.writable:
+            self._direct = True
+            BufferedHttp2(self).take_place(self._transport)
 
     def _whole(self, stream: Stream) -> None:
         """All of a request is here."""

@@ -42,6 +42,7 @@ _SETTING = struct.Struct(">HI")
 _LONG = struct.Struct(">I")
 
 
+Buffer: TypeAlias = bytes | bytearray
 Payload: TypeAlias = bytes | Array
 """Of DATA: as it came, or a row of bytes for each of several frames."""
 
@@ -98,13 +99,13 @@ def window_update(stream: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, _LONG.pack(size))
 
 
-def run(data: bytes, at: int, flags: int, length: int) -> tuple[Array, int]:
+def run(data: Buffer, at: int, size: int, flags: int, length: int) -> tuple[Array, int]:
     """The payload of a DATA frame that is here in full, and of those that follow it with the very same head, as if they were one frame:
-    whoever sends a lot sends frames of one size. -> (a row a frame, where they end)."""
+    whoever sends a lot sends frames of one size. `size`: bytes of the data. -> (a row a frame, where they end)."""
     head, step = data[at : at + HEAD.size], HEAD.size + length
     frames, end = 1, at + step
     if not flags:
-        while data.startswith(head, end) and end + step <= len(data):
+        while end + step <= size and data.startswith(head, end):
             frames, end = frames + 1, end + step
     rows: Array = np.frombuffer(data, np.uint8, frames * step, at).reshape(frames, step)
     return rows[:, HEAD.size :], end

@@ -60,12 +60,16 @@ class Wire:
         self.host.watch(self, self.host.timeout)
 
     def data_received(self, data: bytes) -> None:
+        self.take(data, len(data))
+
+    def take(self, data: f.Buffer, size: int) -> None:
+        """So many bytes came, and are still here when this returns; nothing is kept of them but copies."""
         if self._transport.is_closing():
             return
         try:
-            at = self._join(data) if self._rest else 0
-            if at < len(data):
-                self._read(data, at)
+            at = self._join(bytes(data[: min(size, f.FRAME + f.HEAD.size)]), size) if self._rest else 0
+            if at < size:
+                self._read(data, at, size)
         except ConnectionFault as fault:
             self._rest = b""
             self._transport.write(f.goaway(self._last, fault.code, str(fault)))
@@ -114,24 +118,22 @@ class Wire:
             if self._credit < 0:
                 raise ConnectionFault(f.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def _join(self, data: bytes) -> int:
-        """Read the frame that had begun, and what comes with it; -> how much of the data that was. Raises ConnectionFault."""
-        first = data[: f.FRAME + f.HEAD.size]
+    def _join(self, first: bytes, size: int) -> int:
+        """Read the frame that had begun, and what comes with it, from the first of so many bytes; -> how many of them. Raises ConnectionFault."""
         joined, self._rest = self._rest + first, b""
-        self._read(joined, 0)
-        if len(first) == len(data) or self._transport.is_closing():
-            return len(data)
+        self._read(joined, 0, len(joined))
+        if len(first) == size or self._transport.is_closing():
+            return size
         at, self._rest = len(first) - len(self._rest), b""
         return at
 
-    def _read(self, data: bytes, at: int) -> None:
-        """Frames, as far as they are whole. Raises ConnectionFault."""
-        size = len(data)
+    def _read(self, data: f.Buffer, at: int, size: int) -> None:
+        """Frames, as far as they are whole, up to `size`. Raises ConnectionFault."""
         if not self._begun:
-            if not f.PREFACE.startswith(data[: len(f.PREFACE)]):
+            if not f.PREFACE.startswith(bytes(data[: len(f.PREFACE)])):
                 raise ConnectionFault(f.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge (gRPC)")
             if size < len(f.PREFACE):
-                self._rest = data
+                self._rest = bytes(data)
                 return
             self._begun, at = True, len(f.PREFACE)
             self.rewatch()
@@ -146,10 +148,10 @@ class Wire:
                 break
             try:
                 if length >= _LONG and kind == f.DATA and self._settled and self._block is None:
-                    payload, end = f.run(data, at, flags, length)
+                    payload, end = f.run(data, at, size, flags, length)
                     self.received(flags, id & f.LARGEST_WINDOW, payload)
                 else:
-                    self._frame(kind, flags, id & f.LARGEST_WINDOW, data[at + 9 : end])
+                    self._frame(kind, flags, id & f.LARGEST_WINDOW, bytes(data[at + 9 : end]))
             except StreamFault as fault:
                 self.spend(RESET_COSTS)
                 self._transport.write(f.reset(fault.stream, fault.code))
@@ -157,7 +159,7 @@ class Wire:
             if self._transport.is_closing():
                 return
             at = end
-        self._rest = data[at:]
+        self._rest = bytes(data[at:size])
 
     def _frame(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         if self._block is not None and (kind != f.CONTINUATION or id != self._block_of):

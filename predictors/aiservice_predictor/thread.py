@@ -27,7 +27,7 @@ class Call:
 
 
 class ModelThread:
-    """Makes calls in their order; begins with the first."""
+    """Makes calls in their order; begins with the first. No process waits for it at its end."""
 
     def __init__(self, calls: Calls, told: Callable[[Call], None]) -> None:
         """`told`: is called in the thread when a call is done."""
@@ -38,7 +38,7 @@ class ModelThread:
     def make(self, call: Call) -> None:
         if not self._begun:
             self._begun = True
-            threading.Thread(target=self._work, name="model").start()
+            threading.Thread(target=self._work, name="model", daemon=True).start()
         self._queue.put(call)
 
     def close(self) -> None:

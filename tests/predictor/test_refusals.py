@@ -196,3 +196,13 @@ async def test_whoever_does_not_take_its_answers_is_not_read_on_for_a_large_mess
     assert isinstance(transport.protocol, BufferedHttp2)
     connection.connection_lost(None)
     served.close()
+
+
+async def test_a_refusal_that_ends_the_connection_beside_which_its_body_came(path: Path) -> None:
+    served = Served(path)
+    connection = served.http1()
+    connection.data_received(post(b"expect: 100-continue\r\ncontent-encoding: br\r\n"))
+    assert connection._transport.ended
+    assert await served.counted() == {"client_error": 1}
+    assert (served.host.receiving, served.host._held) == (0, 0)
+    served.close()

@@ -174,7 +174,7 @@ class Http1:
         head = exchange.head
         self._watch(self.host.timeout)
         refusal = head.refusal or head.route.refuses()
-        if self.body is not body:
+        if not self._awaits(body):
             return b""  # asking took in an answer that ends the connection
         if refusal is not None:
             self._drop(body, refusal)
@@ -189,7 +189,11 @@ class Http1:
                 self._be_direct()
                 self.arrived(len(data))
                 return b""
-        return self._feed(body, bytes(data)) if data and self.body is body else b""
+        return self._feed(body, bytes(data)) if data and self._awaits(body) else b""
+
+    def _awaits(self, body: Incoming) -> bool:
+        """Whether it still does. A function, since mypyc believes that an attribute stays what was last assigned to it, whatever is called."""
+        return self.body is body
 
     def _feed(self, body: Incoming, data: bytes) -> bytes:
         """-> what comes after the body. Raises BadHead."""
@@ -198,7 +202,7 @@ class Http1:
             refusal = body.keep(parts)
             if refusal is not None:
                 self._drop(body, refusal)
-        if ends and self.body is body:
+        if ends and self._awaits(body):
             self._end(body)
         return rest if ends and not self._over else b""
 

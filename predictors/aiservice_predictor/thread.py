@@ -1,4 +1,4 @@
-"""The thread that long calls of the model are made in. An executor and its futures would take several times as long to pass one on."""
+"""The thread that long calls of the model are made in. With an executor and its futures each would take half as long again to get there and back."""
 
 from __future__ import annotations
 

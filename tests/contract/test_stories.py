@@ -10,7 +10,7 @@ import pytest
 import sending
 from aiservice.api.status import DecisionKind, Phase
 from contract.stage import Stage
-from local.machine import decided, ready, said, stable, until
+from local.machine import alone, decided, ready, said, stable, until
 
 NO_REPLAY: dict[str, Any] = {"replay": {"requests": 0}, "gates": {"errors": {"margin": "2%"}}}
 
@@ -59,7 +59,7 @@ async def test_a_candidate_that_fails_is_rolled_back_live_and_only_its_own_reque
     async with stage.rest() as counts:
         two = stage.ask("v2", **NO_REPLAY)
         seen = await stage.wait(decided(two, DecisionKind.ROLLED_BACK))
-        await stage.wait(stable(one))
+        await stage.wait(alone(one))
         failed, good = counts.failed, counts.good
         await until(lambda: counts.good >= good + 50, "no answers")
     end = said(seen, two, DecisionKind.ROLLED_BACK)

@@ -221,6 +221,11 @@ def stable(revision: str) -> Callable[[AIServiceStatus], bool]:
     return lambda s: s.rollout.stable == revision and s.rollout.candidate is None and ready(s)
 
 
+def alone(revision: str) -> Callable[[AIServiceStatus], bool]:
+    """Stable, and the gateway confirms that it has every request."""
+    return lambda s: stable(revision)(s) and any(c.type == "RouteReady" and c.message == f"{revision} 100 %" for c in s.conditions)
+
+
 def decided(revision: str, kind: DecisionKind) -> Callable[[AIServiceStatus], Decision | None]:
     return lambda s: next((d for d in s.rollout.decisions if d.revision == revision and d.kind is kind), None)
 

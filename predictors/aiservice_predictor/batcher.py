@@ -71,7 +71,7 @@ class Batcher:
         self._scheduled = False
         self._closed = False
         self._calls = Calls(run, limits.by_row)
-        self._worker = ModelThread(self._calls, self._told)
+        self._worker = ModelThread(self._calls, self._done)
         self._pace = pace or Pace(limits.max_rows, limits.inline, limits.stretch)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = _NEVER
@@ -123,9 +123,7 @@ class Batcher:
     def _collect(self) -> None:
         """Take in what the thread has done, and make the next call: the event loop may be long in coming to it, for with more than a
         thousand busy sockets libuv looks at nothing else for half a second."""
-        call = self._call
-        if call is not None and call.done:
-            self._done(call)
+        self._done()
         self._pump()
 
     def withdraw(self, item: Waiting) -> None:
@@ -139,11 +137,13 @@ class Batcher:
         return not self._line.items and not self._running
 
     def running_for(self) -> float:
-        """Seconds since the call of the model that still runs was made; 0 where none does."""
+        """Seconds since the model was called, or answered the one before of those that are called one by one; 0 where it is not called."""
         return perf_counter() - self._since if self._running else 0.0
 
     def close(self) -> None:
         """Whoever still waits gets Overloaded; a call that still runs is not waited for."""
+        if self._closed:
+            return
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
@@ -209,21 +209,18 @@ class Batcher:
         metrics = self._metrics
         each = [item.rows for item in batch]
         rows = sum(each)
-        metrics.queue.observe_all([now - item.since for item in batch])
         apart = len(batch) == 1 or (self._limits.stretch and batch[0].holds > _LARGE)
         metrics.batch.observe_all(each if apart else [rows])
         if self._pace.quick(rows):
-            self._settle(batch, rows, *self._calls.execute(batch, apart, self._pace.clock))
+            metrics.queue.observe_all([now - item.since for item in batch])
+            results, seconds = self._calls.execute(batch, apart, self._pace.clock)
+            self._pace.learn(rows, seconds)
+            self._settle(batch, results)
             return
         self._running, self._since = batch, now
         self._wake_at(min(item.due for item in (*batch, *self._line.items)))
         self._call = Call(batch, apart, self._pace.clock)
         self._worker.make(self._call)
-
-    def _told(self, call: Call) -> None:
-        """In the thread."""
-        if not self._closed:
-            self._loop.call_soon_threadsafe(self._done, call)
 
     def _take(self) -> list[Waiting]:
         """The next requests that can be stacked, oldest first; always at least one."""
@@ -241,19 +238,27 @@ class Batcher:
             batch.append(line.popleft())
         return batch
 
-    def _done(self, call: Call) -> None:
-        """The thread is through with it; once."""
-        if call is not self._call:
+    def _done(self) -> None:
+        """Take in what the thread has done since this was asked last."""
+        call = self._call
+        if call is None or self._closed:
             return
-        self._running, self._call = [], None
-        if self._closed:
+        first, until = call.taken, len(call.results)
+        if first == until:
             return
-        self._settle(call.batch, sum(item.rows for item in call.batch), call.results, call.seconds)
-        if self._line.items:
+        call.taken = until
+        done, self._running = self._running[: until - first], self._running[until - first :]
+        self._since = perf_counter()
+        if not self._running:
+            self._call = None
+            if call.rows:
+                self._pace.learn(call.rows, call.seconds)
+        self._metrics.queue.observe_all([begun - item.since for begun, item in zip(call.begun[first:until], done, strict=True)])
+        self._settle(done, call.results[first:until])
+        if self._line.items and not self._running:
             self._schedule()
 
-    def _settle(self, batch: list[Waiting], rows: int, results: list[Result], seconds: float) -> None:
-        self._pace.learn(rows, seconds)
+    def _settle(self, batch: list[Waiting], results: list[Result]) -> None:
         for item, result in zip(batch, results, strict=True):
             _give(item, result)
 

@@ -68,7 +68,7 @@ def no_turn_until_done(batcher: Batcher) -> None:
     """Block the event loop until the thread is through with its call."""
     call = batcher._call
     assert call
-    while not call.done:
+    while len(call.results) < len(call.batch):
         time.sleep(0.001)
 
 
@@ -300,6 +300,62 @@ async def test_whatever_ends_a_call_in_the_thread_is_an_answer_and_the_next_one_
     with pytest.raises(ModelFailed, match="GeneratorExit"):
         await submit(batcher, request(0), 1, 5)
     assert (await submit(batcher, request(1), 1, 5))["x"].tolist() == [1]
+    batcher.close()
+
+
+class Stepped(Doubler):
+    """Each call ends when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(held=True)
+        self.steps = threading.Semaphore(0)
+        self.let_go.set()
+
+    def __call__(self, inputs: Tensors) -> Tensors:
+        outputs = super().__call__(inputs)
+        assert self.steps.acquire(timeout=60)
+        return outputs
+
+
+async def stepped(callers: int) -> tuple[Stepped, Batcher, Metrics, list[Caller]]:
+    """So many large requests, taken together while the first call, of another, was made; that one is answered."""
+    model, metrics = Stepped(), Metrics()
+    batcher = Batcher(model, Limits(inline=False), metrics)
+    first, others = Caller(), [Caller() for _ in range(callers)]
+    batcher.enter(first, request(100), 1, 60, holds=2**18)
+    await until(lambda: len(model.calls) == 1, "not called")
+    for n, caller in enumerate(others):
+        batcher.enter(caller, request(n), 1, 60, holds=2**18)
+    model.steps.release()
+    await first.answer
+    await until(lambda: len(model.calls) == 2, "not called")
+    return model, batcher, metrics, others
+
+
+async def test_large_requests_that_are_called_one_by_one_are_answered_one_by_one() -> None:
+    model, batcher, metrics, callers = await stepped(3)
+    for n, caller in enumerate(callers):
+        await asyncio.sleep(0.03)
+        assert not caller.answer.done()
+        let_go = time.perf_counter()
+        model.steps.release()
+        assert (await caller.answer)["y"].tolist() == [2 * n]
+        assert batcher.running_for() < time.perf_counter() - let_go, "of the next call"
+    assert batcher.idle()
+    assert metrics.queue.sum > 0.03 + 0.06, "they waited for each other"
+    batcher.close()
+
+
+async def test_nobodys_large_request_is_not_called() -> None:
+    model, batcher, _, callers = await stepped(3)
+    batcher.withdraw(callers[1])
+    batcher.withdraw(callers[2])
+    model.steps.release()
+    assert (await callers[0].answer)["y"].tolist() == [0]
+    await until(batcher.idle, "never idle")
+    assert model.calls == [1, 1]
+    model.steps.release()
+    assert (await submit(batcher, request(7), 1, 60))["y"].tolist() == [14]
     batcher.close()
 
 

@@ -112,7 +112,7 @@ class Served:
         self._let_go.set()
         call = self.plane._batcher._call
         assert call
-        while not call.done:
+        while len(call.results) < len(call.batch):
             time.sleep(0.001)
 
     async def counted(self) -> dict[str, int]:

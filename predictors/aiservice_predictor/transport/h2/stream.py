@@ -63,9 +63,9 @@ class Stream(Waiting):
         else:
             self._parts, self._room = [space[:start].tobytes(), plain(payload)], None
 
-    def expects(self) -> int | None:
-        """Bytes that are to come of a large message; None for any other."""
-        return None if self._room is None else len(self._room) - self.size
+    def large(self) -> bool:
+        """Whether its message is received where it will be read."""
+        return self._room is not None
 
     def _make_room(self, prefix: bytes) -> None:
         size = _PREFIX + int.from_bytes(prefix[1:], "big")

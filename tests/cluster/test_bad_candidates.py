@@ -14,6 +14,7 @@ import pytest
 from aiservice.api.runtime import CONTAINER, RUNTIME
 from aiservice.api.status import AIServiceStatus, Decision, DecisionKind
 from cluster.kube import Kube, decided, ready, run, served
+from local.bundles import products
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -136,7 +137,7 @@ async def test_one_that_never_says_it_is_ready(kube: Kube, tmp_path: Path) -> No
 async def test_one_that_is_slow_live_is_rolled_back(kube: Kube, tmp_path: Path) -> None:
     gates = {"errors": {"margin": "20%"}, "latency": {"slo": "150ms", "margin": "10%"}}
     stable = await served(kube, tmp_path)
-    kube.publish(tmp_path, "v3", always=300)
+    kube.publish(tmp_path, "v3", always=products(0.6))
     found = await judged(kube, stable, asked(kube, model="v3", replay={"requests": 0}, gates=gates), DecisionKind.ROLLED_BACK, met=True)
     assert found.gate == "latency"
     assert found.requests > 0

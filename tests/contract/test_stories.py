@@ -10,6 +10,7 @@ import pytest
 import sending
 from aiservice.api.status import DecisionKind, Phase
 from contract.stage import Stage
+from local.bundles import products
 from local.machine import alone, decided, ready, said, stable, until
 
 NO_REPLAY: dict[str, Any] = {"replay": {"requests": 0}, "gates": {"errors": {"margin": "2%"}}}
@@ -72,7 +73,7 @@ async def test_a_candidate_that_fails_is_rolled_back_live_and_only_its_own_reque
 async def test_a_slow_candidate_is_rejected_in_replay(stage: Stage) -> None:
     gates = {"errors": {"margin": "20%"}, "latency": {"slo": "150ms", "margin": "5%"}}
     stage.publish("v1")
-    stage.publish("v2", always=300)
+    stage.publish("v2", always=products(0.6))  # at least twice the SLO where two cores share it
     one = await stage.serve("v1", gates=gates)
     async with stage.rest() as counts:
         await asyncio.sleep(1)

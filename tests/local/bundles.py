@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from onnx import TensorProto as T
 from onnx import helper as h
 
@@ -70,9 +73,24 @@ def model(scale: float, bias: float, work: list[int]) -> bytes:
     return found
 
 
+@functools.cache
+def products(seconds: float) -> int:
+    """So many of them take one thread that long here, however busy the machine is."""
+    trial = 50
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model(1, 0, [trial]), options, providers=["CPUExecutionProvider"])
+    times = []
+    for _ in range(5):
+        start = time.thread_time()
+        session.run(None, {"x": np.zeros((1, 2), np.float32)})
+        times.append(time.thread_time() - start)
+    return int(seconds / min(times) * trial)
+
+
 def write(folder: Path, *, scale: float = 1.0, bias: float = 0.0, fails: int = 0, slow: int = 0, always: int = 0) -> str:
     """A classifier: `yes` from 0.5 on. It fails for the last `fails` kinds, and for those before `slow`, in products of matrices,
-    is what one takes (about 1 ms each); `always`: every one. -> its digest."""
+    is what one takes (`products`: how many; 0.1 to 1 ms each); `always`: every one. -> its digest."""
     work = [always] * KINDS
     if slow:
         work[KINDS - 1] = slow

@@ -13,7 +13,7 @@ from aiservice.api.status import Phase
 from aiservice.kube.telemetry import Telemetry
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "aiservice"
-PREDICTORS = CHART.parents[1] / "predictors" / "aiservice_predictor" / "metrics.py"
+PREDICTORS = CHART.parents[1] / "predictors" / "aiservice_predictor"
 METRIC = re.compile(r"\baiservice_[a-z_]+\b")
 SUFFIX = re.compile(r"_(total|bucket|sum|count|created)$")
 
@@ -28,7 +28,8 @@ def expressions() -> list[str]:
 
 def test_dashboard_and_alerts_ask_for_metrics_that_are_exported() -> None:
     operator = {family.name for family in Telemetry().registry.collect()}
-    predictor = set(re.findall(r'"(aiservice_[a-z_]+)"', PREDICTORS.read_text()))
+    predictor = set(re.findall(r'"(aiservice_[a-z_]+)"', (PREDICTORS / "metrics.py").read_text()))
+    predictor |= {SUFFIX.sub("", n) for n in re.findall(r"# TYPE (aiservice_[a-z_]+) ", (PREDICTORS / "workers" / "totals.py").read_text())}
     asked = {SUFFIX.sub("", name) for text in expressions() for name in METRIC.findall(text)}
     assert asked
     assert asked <= operator | predictor

@@ -1,6 +1,6 @@
 """Three times the requests that ours can answer, in an open loop: they are sent at a fixed rate, whatever becomes of the answers.
 
-`python -m benchmarks.serving.overload [SECONDS]`. Capacity is what the same connections get in a closed loop just before.
+`python -m benchmarks.serving.overload [SECONDS]`. Capacity is what 64 connections get in a closed loop just before.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
         capacity = load.rest(server.url, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process).requests
     before, memory, start = _outcomes(server), load.memory(server.process), time.perf_counter()
     rate = TIMES * capacity
+    alone: dict[str, list[float]] | None = None
     if kind.startswith("grpc"):
         where, headers = load.grpc_url(server.grpc), load.GRPC_HEADERS
-        refusals = _flood(["h2load"], where, rate, seconds, connections, payload, log, headers)
+        _flood(["h2load"], where, rate, seconds, connections, payload, log, headers)
     elif rate > _APART:
-        refusals = _flood(["h2load", "--h1"], server.url, rate, seconds, connections, payload, log, load.rest_headers(payload))
+        _flood(["h2load", "--h1"], server.url, rate, seconds, connections, payload, log, load.rest_headers(payload))
     else:
         words = [server.url, f"{rate:.2f}", f"{seconds:g}", str(connections), str(payload.path), *load.rest_headers(payload)]
         done = subprocess.run(
@@ -66,10 +67,11 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
             check=True,
             timeout=300,
         )
-        refusals = orjson.loads(done.stdout).get("503", [])
+        alone = orjson.loads(done.stdout)
     took = time.perf_counter() - start
     after = _outcomes(server)
     ok, refused = (after.get(o, 0) - before.get(o, 0) for o in ("ok", "rejected"))
+    refusals = _refusals(log) if alone is None else alone.get("503", [])
     failed = sum(after.values()) - sum(before.values()) - ok - refused
     return {
         "capacity": capacity, "offered": rate, "goodput": ok / took / capacity, "refused": refused / took, "failed": failed,
@@ -79,11 +81,15 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
 
 def _flood(
     command: list[str], url: str, rate: float, seconds: float, connections: int, payload: Payload, log: Path, headers: Sequence[str]
-) -> list[float]:
-    """h2load at a fixed rate, -> seconds of each 503."""
+) -> None:
+    """h2load at a fixed rate."""
     log.unlink(missing_ok=True)
     words = [*command, f"-D{seconds:g}", f"--rps={rate / connections:.4f}", *load.h2load_arguments(url, payload, connections, log, headers)]
     subprocess.run(load.pinned(load.LOAD_CORE, *words), capture_output=True, check=True, timeout=300)
+
+
+def _refusals(log: Path) -> list[float]:
+    """Seconds of each 503 that h2load wrote down."""
     return [int(t) / 1e6 for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503"]
 
 

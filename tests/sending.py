@@ -58,7 +58,7 @@ class Counts:
         if status == 200:
             self.answered.append(number)
         else:
-            self.errors.append(f"{status} {revision} {text[:200]}")
+            self.errors.append(f"{status} {revision} {text[:500]}")
 
 
 Send = Callable[[int, Counts], Awaitable[None]]

@@ -21,8 +21,9 @@ from aiservice_predictor.calls import Calls
 from aiservice_predictor.thread import Call, ModelThread
 from aiservice_predictor.waiting import Waiting
 
+from .load import SERVER_CORE
+
 _HOPS, _ROUNDS = 20_000, 5
-_CORE = 0
 
 
 class _Counted:
@@ -83,7 +84,7 @@ async def _timed(counted: _Counted) -> float:
 
 
 def main() -> None:
-    os.sched_setaffinity(0, {_CORE})
+    os.sched_setaffinity(0, {int(SERVER_CORE)})
     ways = {"the model's thread": _ours, "a queue and call_soon_threadsafe": _soon, "an executor": _executor}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_ROUNDS):

@@ -50,28 +50,19 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
         capacity = load.grpc(server.grpc, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process, log).requests
     else:
         capacity = load.rest(server.url, payload, _CAPACITY_CONNECTIONS, _CAPACITY_SECONDS, server.process).requests
-    before, memory, start = _outcomes(server), load.memory(server.process), time.perf_counter()
+    before, memory = _outcomes(server), load.memory(server.process)
     rate = TIMES * capacity
-    alone: dict[str, list[float]] | None = None
     if kind.startswith("grpc"):
         where, headers = load.grpc_url(server.grpc), load.GRPC_HEADERS
-        _flood(["h2load"], where, rate, seconds, connections, payload, log, headers)
+        took, refusals = _flood(["h2load"], where, rate, seconds, connections, payload, log, headers)
     elif rate > _APART:
-        _flood(["h2load", "--h1"], server.url, rate, seconds, connections, payload, log, load.rest_headers(payload))
+        took, refusals = _flood(["h2load", "--h1"], server.url, rate, seconds, connections, payload, log, load.rest_headers(payload))
     else:
         words = [server.url, f"{rate:.2f}", f"{seconds:g}", str(connections), str(payload.path), *load.rest_headers(payload)]
-        done = subprocess.run(
-            load.pinned(load.LOAD_CORE, sys.executable, "-m", "benchmarks.serving.openloop", *words),
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-            timeout=300,
-        )
-        alone = orjson.loads(done.stdout)
-    took = time.perf_counter() - start
+        took, out = _run(sys.executable, "-m", "benchmarks.serving.openloop", *words)
+        refusals = orjson.loads(out).get("503", [])
     after = _outcomes(server)
     ok, refused = (after.get(o, 0) - before.get(o, 0) for o in ("ok", "rejected"))
-    refusals = _refusals(log) if alone is None else alone.get("503", [])
     failed = sum(after.values()) - sum(before.values()) - ok - refused
     return {
         "capacity": capacity, "offered": rate, "goodput": ok / took / capacity, "refused": refused / took, "failed": failed,
@@ -81,16 +72,19 @@ def _overload(server: Running, kind: str, payload: Payload, connections: int, se
 
 def _flood(
     command: list[str], url: str, rate: float, seconds: float, connections: int, payload: Payload, log: Path, headers: Sequence[str]
-) -> None:
-    """h2load at a fixed rate."""
+) -> tuple[float, list[float]]:
+    """h2load at a fixed rate, -> seconds that it took, and those of each 503."""
     log.unlink(missing_ok=True)
     words = [*command, f"-D{seconds:g}", f"--rps={rate / connections:.4f}", *load.h2load_arguments(url, payload, connections, log, headers)]
-    subprocess.run(load.pinned(load.LOAD_CORE, *words), capture_output=True, check=True, timeout=300)
+    took, _ = _run(*words)
+    return took, [int(t) / 1e6 for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503"]
 
 
-def _refusals(log: Path) -> list[float]:
-    """Seconds of each 503 that h2load wrote down."""
-    return [int(t) / 1e6 for _, status, t in map(str.split, log.read_text().splitlines()) if status == "503"]
+def _run(*command: str) -> tuple[float, bytes]:
+    """-> seconds, and what it printed."""
+    start = time.perf_counter()
+    done = subprocess.run(load.pinned(load.LOAD_CORE, *command), cwd=ROOT, capture_output=True, check=True, timeout=300)
+    return time.perf_counter() - start, done.stdout
 
 
 def _outcomes(server: Running) -> dict[str, float]:

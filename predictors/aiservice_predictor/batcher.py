@@ -243,11 +243,10 @@ class Batcher:
         call = self._call
         if call is None or self._closed:
             return
-        first, until = call.taken, len(call.results)
+        first, until = len(call.batch) - len(self._running), len(call.results)
         if first == until:
             return
-        call.taken = until
-        done, self._running = self._running[: until - first], self._running[until - first :]
+        done, self._running = call.batch[first:until], call.batch[until:]
         self._since = perf_counter()
         if not self._running:
             self._call = None

@@ -28,8 +28,6 @@ class Call:
         self.batch, self.apart, self.clock = batch, apart, clock
         self.results: list[Result] = []
         """Those that are here."""
-        self.taken = 0
-        """Of them, those that the event loop knows."""
         self.begun: list[float] = []
         """perf_counter when the model was called for each of them."""
         self.seconds = 0.0

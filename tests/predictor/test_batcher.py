@@ -18,6 +18,7 @@ from aiservice_predictor.metrics import Metrics
 from aiservice_predictor.pace import Pace
 from aiservice_predictor.waiting import Waiting
 from local.machine import until
+from predictor.turns import no_turn_until_done
 
 
 def request(*values: int) -> Tensors:
@@ -62,14 +63,6 @@ class Doubler:
         if (inputs["x"] < 0).any():
             raise ModelFailed("negative")
         return {"y": inputs["x"] * 2}
-
-
-def no_turn_until_done(batcher: Batcher) -> None:
-    """Block the event loop until the thread is through with its call."""
-    call = batcher._call
-    assert call
-    while len(call.results) < len(call.batch):
-        time.sleep(0.001)
 
 
 async def answers(batcher: Batcher, requests: list[list[int]]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from aiservice_predictor.transport.http1 import Http1
 from aiservice_predictor.transport.routes import Routes
 from local.machine import until
 from predictor import h2client, models
+from predictor.turns import no_turn_until_done
 
 JSON = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}'
 POST = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n"
@@ -110,10 +110,7 @@ class Served:
     def through(self) -> None:
         """Let it go, and return once the thread is through with it; no turn of the event loop passes."""
         self._let_go.set()
-        call = self.plane._batcher._call
-        assert call
-        while len(call.results) < len(call.batch):
-            time.sleep(0.001)
+        no_turn_until_done(self.plane._batcher)
 
     async def counted(self) -> dict[str, int]:
         """Outcome -> requests, once all are answered."""
